@@ -1,0 +1,113 @@
+package wire
+
+import (
+	"net"
+	"time"
+)
+
+// Conn is what a handler may know of the connection that a request came on. The
+// server creates it; one Conn lives as long as its connection.
+type Conn struct {
+	// ID is unique within the process; it appears in logs.
+	ID uint64
+	// Local is the address that the client reached, Remote the client's own.
+	Local, Remote net.Addr
+	// Listener is the name of the listener, for example PLAINTEXT.
+	Listener string
+	// ClientID is the client id of the latest request, interned by the server.
+	ClientID string
+	// SoftwareName and SoftwareVersion are set by the ApiVersions handler (v3 and
+	// later); empty until then. Only the connection's reader goroutine touches them.
+	SoftwareName, SoftwareVersion string
+	// State belongs to the handler (fetch buffers, partitions touched by this drain).
+	// Only the connection's reader goroutine touches it.
+	State any
+}
+
+// Outcome says what became of a request that a Handler was given.
+type Outcome uint8
+
+const (
+	// Done: Resp holds the whole answer.
+	Done Outcome = iota
+	// Parked: the answer comes later; the handler (or a room it called) calls
+	// Complete exactly once, from any goroutine, possibly before Handle returned.
+	Parked
+	// NoAnswer: the request gets no answer (Produce with acks=0).
+	NoAnswer
+	// CloseConn: earlier answers are sent, then the connection is closed. Reason is in
+	// Pending.CloseReason.
+	CloseConn
+)
+
+// Handler serves requests; package broker implements it, package server calls it.
+type Handler interface {
+	// Handle runs one request on the connection's reader goroutine. Requests of one
+	// connection never run at the same time. p.Body is valid only until Handle returns.
+	Handle(p *Pending) Outcome
+	// Flush ends a drain: whatever Handle calls on this connection left staged (record
+	// batches copied to a partition but not written) is written. The server calls it
+	// after the last request of each drain, and before it starts a request that is not a
+	// Produce if Produce requests ran since the last Flush.
+	Flush(c *Conn)
+	// Cancel tells that the connection of a parked request is gone. The handler may
+	// still call Complete afterwards; the answer is dropped.
+	Cancel(p *Pending)
+	// Closed tells that the connection ended, after every Cancel.
+	Closed(c *Conn)
+}
+
+// Encoder writes an answer's body at the moment of sending.
+type Encoder interface {
+	// EncodeAnswer appends the body to p.Resp. It runs on the goroutine that sends,
+	// when all earlier requests of the connection have their answers, after Complete.
+	EncodeAnswer(p *Pending)
+}
+
+// Pending is one request in the ordered queue of its connection, and its answer.
+// The server owns it and uses it again for a later request of the same connection
+// once the answer is sent, so nothing may keep a pointer to it after that.
+//
+// Life of a Pending:
+//
+//	server fills header and Body -> Handle -> Done ------------------------> sent in order
+//	                                      \-> Parked ... Complete [Encode] -> sent in order
+type Pending struct {
+	// Conn is the connection; never nil.
+	Conn *Conn
+	// Key and Version are the API key and version of the header.
+	Key, Version int16
+	// CorrelationID is echoed in the answer's header by the server.
+	CorrelationID int32
+	// ClientID is the header's client id; "" for null.
+	ClientID string
+	// Arrived is Clock.Boot at the start of the drain that holds the request.
+	Arrived time.Duration
+	// Body is the request after its header. It aliases the read buffer.
+	Body []byte
+	// Resp is the answer's frame. The server puts size and header there before Handle;
+	// the handler (or Encode) appends the body.
+	Resp []byte
+	// Encode, when set before Complete, appends the body at the moment of sending.
+	Encode Encoder
+	// CloseReason is logged when Handle answers CloseConn, or when Complete is called
+	// with CloseReason set (then the connection closes instead of answering).
+	CloseReason string
+	// State belongs to the handler for the life of the request; nil at Handle.
+	State any
+
+	queue Queue
+}
+
+// Queue is the ordered queue of one connection, as a Pending sees it.
+type Queue interface {
+	// Ready marks p complete and signals whoever sends. It never blocks on a socket.
+	Ready(p *Pending)
+}
+
+// Bind ties p to the queue that Complete will tell. Only the server calls it.
+func (p *Pending) Bind(q Queue) { p.queue = q }
+
+// Complete marks a parked request as answerable. Exactly one call per parked
+// request; safe from any goroutine, with locks held.
+func (p *Pending) Complete() { p.queue.Ready(p) }
