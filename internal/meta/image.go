@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/kalda-io/kalda/internal/model"
+	"github.com/kalda-io/kalda/kerr"
 )
 
 // Image is the cluster at one revision of the ensemble. It is immutable: whoever holds
@@ -147,3 +148,37 @@ func (im *Image) TopicNames() []string { return slices.Sorted(maps.Keys(im.Topic
 
 // BrokerIDs returns the ids of all registered brokers, sorted.
 func (im *Image) BrokerIDs() []model.BrokerID { return slices.Sorted(maps.Keys(im.Brokers)) }
+
+// OffsetsTopic is the internal topic that holds the groups' state.
+const OffsetsTopic = "__consumer_offsets"
+
+// TransactionTopic is the internal topic that will hold the transactions' state; the
+// name is reserved.
+const TransactionTopic = "__transaction_state"
+
+// IsInternal says whether name is an internal topic's.
+func IsInternal(name string) bool { return name == OffsetsTopic || name == TransactionTopic }
+
+// maxTopicName is the longest topic name: with its partition it must fit a file name
+// in Kafka.
+const maxTopicName = 249
+
+// CheckTopicName returns INVALID_TOPIC_EXCEPTION with the reason if name cannot be a
+// topic's: 1 to 249 of [a-zA-Z0-9._-], not "." nor "..".
+func CheckTopicName(name string) error {
+	switch {
+	case name == "":
+		return kerr.With(kerr.InvalidTopicException, "a topic's name cannot be empty")
+	case name == "." || name == "..":
+		return kerr.With(kerr.InvalidTopicException, "a topic cannot be named %q", name)
+	case len(name) > maxTopicName:
+		return kerr.With(kerr.InvalidTopicException, "a topic's name has at most %d characters, this one %d", maxTopicName, len(name))
+	}
+	for i := 0; i < len(name); i++ {
+		c := name[i]
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '.' && c != '_' && c != '-' {
+			return kerr.With(kerr.InvalidTopicException, "topic name %q: only letters, digits, '.', '_' and '-' are allowed", name)
+		}
+	}
+	return nil
+}
