@@ -12,12 +12,18 @@ const NoTimestamp int64 = -1
 // delta, key length, value length and header count, one byte each.
 const minRecordLen = 7
 
+// maxHeaders bounds what reading one record allocates: a header takes two bytes on the
+// wire and twenty times as much in memory.
+const maxHeaders = 1_000_000
+
 // Reasons why a record cannot be taken apart. They become the text of INVALID_RECORD.
 var (
 	errRecordCut     = errors.New("a field runs past its end")
 	errRecordVarint  = errors.New("a length is not a varint")
 	errRecordLength  = errors.New("a length is negative")
 	errRecordTrailer = errors.New("bytes follow its headers")
+	errRecordHeaders = errors.New("too many headers")
+	errRecordOffset  = errors.New("its offset does not follow the one before or is beyond the batch's last")
 )
 
 // span is a field within a record: n bytes from off; n is -1 for null.
@@ -107,6 +113,8 @@ func headerCount(p []byte) (n, pos int, err error) {
 		return 0, 0, errRecordLength
 	case int(c) > (len(p)-w)/2:
 		return 0, 0, errRecordCut
+	case c > maxHeaders:
+		return 0, 0, errRecordHeaders
 	}
 	return int(c), w, nil
 }

@@ -92,7 +92,7 @@ func checkFrame(b []byte) error {
 	}
 	switch m := Batch(b).Magic(); {
 	case m == 0 || m == 1:
-		return kerr.With(kerr.UnsupportedForMessageFormat, "message sets of magic %d are not supported, only record batches (magic 2)", m)
+		return errMagic(m)
 	case m != Magic:
 		return corrupt("unknown magic %d", m)
 	}
@@ -206,8 +206,9 @@ func (b Batch) checkRecords(o *ValidateOptions) error {
 			return invalid("record %d of %d has the offset delta %d", i, count, f.offsetDelta)
 		case o.RequireKeys && f.key.n < 0:
 			return invalid("record %d of %d has no key, which a compacted topic requires", i, count)
-		case o.CheckTimestamps && o.outOfBounds(addTimestamp(base, f.timestampDelta)):
-			return o.errTimestamp(addTimestamp(base, f.timestampDelta))
+		}
+		if ts := addTimestamp(base, f.timestampDelta); o.CheckTimestamps && (ts < NoTimestamp || o.outOfBounds(ts)) {
+			return o.errTimestamp(ts)
 		}
 		if err := checkHeaders(rec[f.headers:]); err != nil {
 			return invalid("record %d of %d: %s", i, count, err)

@@ -235,6 +235,8 @@ func TestValidateRecords(t *testing.T) {
 		{"time within", with(2, 20), 1, ValidateOptions{CheckTimestamps: true, Now: testNow, AfterMs: 10}, nil},
 		{"time after", with(2, 22), 1, ValidateOptions{CheckTimestamps: true, Now: testNow, AfterMs: 10}, kerr.InvalidTimestamp},
 		{"time before", with(2, 21), 1, ValidateOptions{CheckTimestamps: true, Now: testNow, BeforeMs: 10}, kerr.InvalidTimestamp},
+		{"time wraps below", append(append([]byte{34, 0}, binary.AppendVarint(nil, math.MinInt64)...), 0, 2, 'k', 2, 'v', 0), 1,
+			ValidateOptions{CheckTimestamps: true, Now: testNow, BeforeMs: 10, AfterMs: math.MaxInt64}, kerr.InvalidTimestamp},
 		{"time overflows", append(append([]byte{34, 0}, binary.AppendVarint(nil, math.MaxInt64)...), 0, 2, 'k', 2, 'v', 0), 1,
 			ValidateOptions{CheckTimestamps: true, Now: testNow, BeforeMs: math.MaxInt64, AfterMs: 10}, kerr.InvalidTimestamp},
 	} {
