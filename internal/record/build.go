@@ -3,6 +3,7 @@ package record
 import (
 	"encoding/binary"
 	"hash/crc32"
+	"math"
 
 	"github.com/kalda-io/kalda/internal/model"
 )
@@ -87,6 +88,60 @@ func varintLen(v int64) int {
 		n++
 	}
 	return n
+}
+
+// Build appends to dst one sealed batch that holds recs, numbered from 0, and returns the
+// batch (which aliases the grown dst). The base timestamp is the first record's, the max
+// timestamp the largest. It is for tests, tools and records that the broker writes itself;
+// clients that batch many records encode in place instead.
+//
+// Errors: INVALID_RECORD for no records, UNSUPPORTED_COMPRESSION_TYPE for an unknown codec.
+func Build(dst []byte, t Template, recs []Record) (Batch, error) {
+	return new(Compressor).Build(dst, t, recs)
+}
+
+// Build is the function Build with the compression state of c.
+func (c *Compressor) Build(dst []byte, t Template, recs []Record) (Batch, error) {
+	if len(recs) == 0 {
+		return nil, invalid("a batch needs at least one record")
+	}
+	start := len(dst)
+	dst = append(dst, make([]byte, HeaderLen)...)
+	base, last := recs[0].Timestamp, recs[0].Timestamp
+	payload := dst
+	if t.Codec != None {
+		payload = nil
+	}
+	for i := range recs {
+		last = max(last, recs[i].Timestamp)
+		payload = appendRecord(payload, &recs[i], int32(i), recs[i].Timestamp-base)
+	}
+	if t.Codec == None {
+		dst = payload
+	} else {
+		var err error
+		if dst, err = c.Append(dst, t.Codec, payload); err != nil {
+			return nil, err
+		}
+	}
+	b := Batch(dst[start:])
+	if len(b) > math.MaxInt32 {
+		return nil, tooLarge("a batch of %d bytes", len(b))
+	}
+	b.SetBaseOffset(t.BaseOffset)
+	binary.BigEndian.PutUint32(b[8:], uint32(len(b)-LogOverhead))
+	b.SetLeaderEpoch(t.LeaderEpoch)
+	b[16] = Magic
+	b.SetAttributes(t.Attributes&^AttrCodecMask | int16(t.Codec))
+	binary.BigEndian.PutUint32(b[23:], uint32(len(recs)-1))
+	binary.BigEndian.PutUint64(b[27:], uint64(base))
+	b.SetMaxTimestamp(last)
+	binary.BigEndian.PutUint64(b[43:], uint64(t.ProducerID))
+	binary.BigEndian.PutUint16(b[51:], uint16(t.ProducerEpoch))
+	binary.BigEndian.PutUint32(b[53:], uint32(t.BaseSequence))
+	binary.BigEndian.PutUint32(b[57:], uint32(len(recs)))
+	b.Seal()
+	return b, nil
 }
 
 // Seal recomputes the CRC of b after bytes under it changed.
