@@ -1,0 +1,129 @@
+package ensemble
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/etcd/server/v3/config"
+	"go.etcd.io/etcd/server/v3/etcdserver"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/membership"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
+	"go.etcd.io/etcd/server/v3/features"
+	"go.etcd.io/etcd/server/v3/storage/wal"
+
+	"github.com/kalda-io/kalda/internal/meta"
+)
+
+const (
+	// memberName is the only member's name. It is part of the member's identity on disk:
+	// frozen.
+	memberName = "kalda"
+	// clusterToken makes member ids differ from those of other etcd clusters: frozen.
+	clusterToken = "kalda"
+	// peerURL is never listened on; etcd wants one on record, and a second member's
+	// arrival replaces it.
+	peerURL = "http://127.0.0.1:2380"
+
+	tickMs        = 10 // heartbeat: one member, so only disk and scheduler delay it
+	electionTicks = 10 // 100 ms
+
+	// snapshotEntries is how many raft entries pass between snapshots, catchUpEntries how
+	// many stay in memory after one. etcd's 10,000 and 5,000 serve slow followers over a
+	// network; one member has none, and every entry is resident memory.
+	snapshotEntries = 2000
+	catchUpEntries  = 100
+
+	quotaBytes = 4 << 30
+	// smallWAL is the preallocated log segment for development and tests.
+	smallWAL = 8 << 20
+)
+
+// walSize guards etcd's process-wide segment size: running servers read it without a
+// lock, so it may be set once, before the first of them exists.
+var walSize sync.Once
+
+// embedded is an etcd server inside this process.
+type embedded struct {
+	server *etcdserver.EtcdServer
+	once   sync.Once
+}
+
+// openEmbedded builds the server from etcd's parts rather than through its package
+// embed, which always opens listeners, and links the HTTP gateway besides.
+func openEmbedded(ctx context.Context, opts Options) (*Ensemble, error) {
+	walSize.Do(func() {
+		if opts.SmallWAL {
+			wal.SegmentSizeBytes = smallWAL
+		}
+	})
+	u, err := url.Parse(peerURL)
+	if err != nil {
+		return nil, fmt.Errorf("ensemble: %w", err)
+	}
+	peers := types.URLs{*u}
+	logger := zapLogger(opts.Log)
+	server, err := newServer(config.ServerConfig{
+		Name:                        memberName,
+		DataDir:                     opts.Dir,
+		PeerURLs:                    peers,
+		InitialPeerURLsMap:          types.URLsMap{memberName: peers},
+		InitialClusterToken:         clusterToken,
+		NewCluster:                  true,
+		TickMs:                      tickMs,
+		ElectionTicks:               electionTicks,
+		PreVote:                     true,
+		SnapshotCount:               snapshotEntries,
+		SnapshotCatchUpEntries:      catchUpEntries,
+		MaxSnapFiles:                5,
+		MaxWALFiles:                 5,
+		QuotaBackendBytes:           quotaBytes,
+		MaxTxnOps:                   meta.MaxTxnOps,
+		MaxRequestBytes:             1536 << 10,
+		AutoCompactionMode:          "periodic",
+		AutoCompactionRetention:     time.Hour,
+		StrictReconfigCheck:         true,
+		WarningApplyDuration:        500 * time.Millisecond,
+		DowngradeCheckTime:          5 * time.Second,
+		CompactHashCheckTime:        time.Minute,
+		BcryptCost:                  10, // etcd checks it although no user is ever added
+		MaxLearners:                 membership.DefaultMaxLearners,
+		V2Deprecation:               config.V2DeprDefault,
+		ServerFeatureGate:           features.NewDefaultServerFeatureGate(memberName, logger),
+		Metrics:                     "basic",
+		Logger:                      logger,
+		BootstrapTimeout:            time.Second,
+		WarningUnaryRequestDuration: time.Second,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ensemble in %s: %w", opts.Dir, err)
+	}
+	// No corruption check at the start: it compares members, and there is one.
+	server.Start()
+	e := &embedded{server: server}
+	select {
+	case <-server.ReadyNotify():
+	case <-server.StopNotify():
+		return nil, fmt.Errorf("ensemble in %s: the server ended while starting", opts.Dir)
+	case <-ctx.Done():
+		e.close()
+		return nil, fmt.Errorf("ensemble in %s: start: %w", opts.Dir, ctx.Err())
+	}
+	return &Ensemble{store: &store{client: v3client.New(server)}, embedded: e}, nil
+}
+
+// newServer is etcdserver.NewServer with its panics (a data directory that cannot be
+// read) as errors.
+func newServer(cfg config.ServerConfig) (s *etcdserver.EtcdServer, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("the data cannot be opened: %v", r)
+		}
+	}()
+	return etcdserver.NewServer(cfg)
+}
+
+func (e *embedded) close() { e.once.Do(e.server.Stop) }
