@@ -1,0 +1,397 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/kalda-io/kalda/internal/wire"
+)
+
+const (
+	// idleAfter is how long a connection without traffic keeps its large buffers.
+	idleAfter = 10 * time.Second
+	// lingerTime and lingerBytes bound how long a connection that we end takes what the
+	// client still sends: closing a socket with unread bytes makes the kernel send a
+	// reset, which can destroy answers that the client has not read yet.
+	lingerTime  = 250 * time.Millisecond
+	lingerBytes = 256 << 10
+)
+
+// aLongTimeAgo as a deadline ends a Read at once.
+var aLongTimeAgo = time.Unix(1, 0)
+
+// conn is one connection.
+type conn struct {
+	srv    *Server
+	nc     net.Conn
+	source string // the remote address without port
+
+	// These belong to the reader goroutine.
+	wc            wire.Conn
+	frames        frames
+	now           time.Duration // Clock.Boot at the start of this drain
+	readBy        time.Duration // the read deadline that is set, in Clock.Boot; 0: none
+	idle          bool          // large buffers were given back
+	staged        bool          // Handle ran since the last Flush
+	stagedProduce bool          // and one of them was a Produce
+	requests      uint64        // in this drain
+
+	// send belongs to whoever holds the sending token.
+	send sender
+
+	queue  queue
+	writer sync.WaitGroup // the writer goroutine
+}
+
+func newConn(s *Server, nc net.Conn, source string) *conn {
+	c := &conn{srv: s, nc: nc, source: source, frames: newFrames(&s.o), now: s.o.Clock.Boot()}
+	c.wc = wire.Conn{ID: s.nextID.Add(1), Local: nc.LocalAddr(), Remote: nc.RemoteAddr(), Listener: s.o.Listener}
+	c.queue.readerWake.L = &c.queue
+	c.queue.writerWake.L = &c.queue
+	c.queue.active = c.now
+	return c
+}
+
+// run serves the connection until it ends. It is the reader goroutine.
+func (c *conn) run() {
+	why := c.serve()
+	// What was handled is written whatever happens to the connection.
+	c.flush()
+	c.end(why)
+}
+
+func (c *conn) serve() *closing {
+	for {
+		if why := c.read(); why != nil {
+			if why.reason == CloseByClient || why.reason == CloseIdle {
+				return why
+			}
+			return c.finish(why)
+		}
+		why := c.drain()
+		c.srv.counts.requests.Add(c.requests)
+		c.requests = 0
+		if why != nil {
+			return c.finish(why)
+		}
+	}
+}
+
+// read waits for bytes. Meanwhile the writer sends what completes.
+func (c *conn) read() *closing {
+	for {
+		buf := c.frames.space()
+		c.armRead()
+		if why := c.beginRead(); why != nil {
+			return why
+		}
+		n, err := c.nc.Read(buf)
+		c.now = c.srv.o.Clock.Boot()
+		c.queue.Lock()
+		c.queue.reader = readerDrains
+		if n > 0 {
+			c.queue.active = c.now
+		}
+		c.queue.Unlock()
+		switch {
+		case n > 0: // an error comes again with the next Read
+			c.frames.filled(n)
+			c.srv.counts.bytesIn.Add(uint64(n))
+			if c.idle {
+				c.idle, c.readBy = false, 0
+			}
+			return nil
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			if why := c.readTimeout(); why != nil {
+				return why
+			}
+		case err != nil:
+			return &closing{reason: CloseByClient}
+		}
+	}
+}
+
+// beginRead hands the queue to the writer, or says why there is nothing more to read.
+func (c *conn) beginRead() *closing {
+	q := &c.queue
+	q.Lock()
+	defer q.Unlock()
+	if why := c.overLocked(); why != nil {
+		return why
+	}
+	q.reader = readerReads
+	if !q.sending && q.sendable() { // completed while the reader wrote
+		c.wakeWriterLocked()
+	}
+	return nil
+}
+
+// overLocked says why no further request may start.
+func (c *conn) overLocked() *closing {
+	q := &c.queue
+	switch {
+	case q.broken != nil:
+		return q.broken
+	case q.stopping:
+		return &closing{reason: CloseShutdown}
+	case q.closes:
+		for i := range q.n {
+			if s := q.at(i); s.state == slotClose {
+				return &closing{CloseByHandler, s.p.CloseReason}
+			}
+		}
+	}
+	return nil
+}
+
+// armRead sets the read deadline, which serves two ends: to give large buffers back
+// and to end an idle connection. A deadline that fires is checked against the time, so
+// it is moved only when it comes too near, not for every read.
+func (c *conn) armRead() {
+	limit := c.srv.o.IdleTimeout
+	if !c.idle {
+		after := idleAfter
+		if limit > 0 {
+			after = min(after, limit/2)
+		}
+		if c.readBy < c.now+after {
+			c.readBy = c.now + after + after/2
+			_ = c.nc.SetReadDeadline(time.Now().Add(c.readBy - c.now))
+		}
+		return
+	}
+	if limit <= 0 {
+		_ = c.nc.SetReadDeadline(time.Time{})
+		return
+	}
+	_, left := c.idleLeft()
+	_ = c.nc.SetReadDeadline(time.Now().Add(left))
+}
+
+// idleLeft says whether answers are awaited, and how long the connection may stay idle.
+func (c *conn) idleLeft() (waiting bool, left time.Duration) {
+	c.queue.Lock()
+	defer c.queue.Unlock()
+	if c.queue.n > 0 {
+		return true, c.srv.o.IdleTimeout
+	}
+	return false, c.queue.active + c.srv.o.IdleTimeout - c.now
+}
+
+// readTimeout is called when nothing came for a while, or when someone cut Read short.
+func (c *conn) readTimeout() *closing {
+	waiting, left := c.idleLeft()
+	if limit := c.srv.o.IdleTimeout; limit > 0 && !waiting && left <= 0 {
+		return &closing{reason: CloseIdle}
+	}
+	if !c.idle {
+		c.idle = true
+		c.frames.shrink()
+		c.queue.Lock()
+		c.queue.shrink()
+		if c.queue.writer && !c.queue.sending && !c.queue.sendable() {
+			c.queue.writerStop = true // it costs a stack; the next completion starts it again
+			c.queue.writerWake.Signal()
+		}
+		if !c.queue.sending {
+			c.send.batch, c.send.vec, c.send.bufs = nil, nil, nil
+		}
+		c.queue.Unlock()
+	}
+	return nil
+}
+
+// drain runs every complete request in the buffer and sends the answers that are ready.
+func (c *conn) drain() *closing {
+	for {
+		frame, why := c.frames.next()
+		if why != nil {
+			return why
+		}
+		if frame == nil {
+			break
+		}
+		hd, body, err := c.srv.headers.parse(frame)
+		if err != nil {
+			return &closing{CloseBadHeader, "cannot read a request header: " + err.Error()}
+		}
+		if string(hd.clientID) != c.wc.ClientID {
+			c.wc.ClientID = string(hd.clientID)
+		}
+		s, why := c.start(hd.key == keyProduce)
+		if why != nil {
+			return why
+		}
+		c.handle(s, &hd, body)
+	}
+	c.flush()
+	c.queue.Lock()
+	c.sendLocked()
+	c.queue.Unlock()
+	return nil
+}
+
+// start waits until the next request may run, and returns its place in the queue.
+func (c *conn) start(produce bool) (*slot, *closing) {
+	if !produce && c.stagedProduce {
+		c.flush()
+	}
+	q := &c.queue
+	q.Lock()
+	defer q.Unlock()
+	for waited := false; ; {
+		if why := c.overLocked(); why != nil {
+			return nil, why
+		}
+		if q.mayStart(produce) && q.n < c.srv.o.MaxPending && q.outBytes < c.srv.o.OutputBytes {
+			if waited {
+				c.now = c.srv.o.Clock.Boot()
+			}
+			return q.push(c, produce), nil
+		}
+		// Waiting ends the drain: what is staged may be what the answers wait for.
+		if c.staged {
+			q.Unlock()
+			c.flush()
+			q.Lock()
+			continue
+		}
+		if !c.sendLocked() {
+			c.waitLocked()
+		}
+		waited = true
+	}
+}
+
+// waitLocked sleeps until something in the queue changed.
+func (c *conn) waitLocked() {
+	c.queue.reader = readerWaits
+	c.queue.readerWake.Wait()
+	c.queue.reader = readerDrains
+}
+
+// handle runs one request.
+func (c *conn) handle(s *slot, hd *header, body []byte) {
+	p := &s.p
+	p.Key, p.Version, p.CorrelationID = hd.key, hd.version, hd.correlationID
+	p.ClientID, p.Arrived, p.Body = c.wc.ClientID, c.now, body
+	p.Resp = appendResponseHeader(p.Resp[:0], hd)
+	p.Encode, p.CloseReason, p.State = nil, "", nil
+	c.staged = true
+	if hd.key == keyProduce {
+		c.stagedProduce = true
+	}
+	c.requests++
+	outcome := c.srv.o.Handler.Handle(p)
+
+	q := &c.queue
+	q.Lock()
+	defer q.Unlock()
+	p.Body = nil
+	switch {
+	case outcome == wire.NoAnswer:
+		q.dropLast(s)
+	case outcome == wire.CloseConn:
+		if p.CloseReason == "" {
+			p.CloseReason = fmt.Sprintf("request with API key %d refused", p.Key)
+		}
+		q.complete(s)
+	case outcome == wire.Done, s.state == slotDone:
+		q.complete(s)
+	default:
+		s.state = slotParked
+	}
+}
+
+// flush lets the handler write what the requests since the last one staged.
+func (c *conn) flush() {
+	if c.staged {
+		c.staged, c.stagedProduce = false, false
+		c.srv.o.Handler.Flush(&c.wc)
+	}
+}
+
+// finish sends the answers that are still to come before the connection ends: all
+// earlier ones if a request ended it, those that are ready if the server stops.
+func (c *conn) finish(why *closing) *closing {
+	c.flush()
+	q := &c.queue
+	q.Lock()
+	for q.broken == nil && (q.sending || q.n > 0 && !q.atClose()) {
+		if c.sendLocked() {
+			continue
+		}
+		if q.stopping && !q.sending {
+			break
+		}
+		c.waitLocked()
+	}
+	if q.broken != nil {
+		why = q.broken
+	}
+	q.Unlock()
+	switch why.reason {
+	case CloseByHandler, CloseBadFrame, CloseBadHeader:
+		c.linger()
+	}
+	return why
+}
+
+// linger closes our direction and takes what the client still sends, within bounds.
+func (c *conn) linger() {
+	half, ok := c.nc.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	// A stop of the server may have set a deadline already; the bound is short anyway.
+	_ = c.nc.SetReadDeadline(time.Now().Add(lingerTime))
+	buf := make([]byte, startBytes)
+	for taken := 0; taken < lingerBytes; {
+		n, err := c.nc.Read(buf)
+		if err != nil {
+			return
+		}
+		taken += n
+	}
+}
+
+// shutdown makes the connection end; it does not wait.
+func (c *conn) shutdown() {
+	c.queue.Lock()
+	c.queue.stopping = true
+	c.queue.wakeReader()
+	c.queue.Unlock()
+	_ = c.nc.SetReadDeadline(aLongTimeAgo)
+	_ = c.nc.SetWriteDeadline(time.Now().Add(c.srv.o.ShutdownGrace))
+}
+
+// end closes the socket, waits for the writer and tells the handler.
+func (c *conn) end(why *closing) {
+	q := &c.queue
+	q.Lock()
+	q.dead, q.writerStop = true, true
+	q.writerWake.Signal()
+	q.Unlock()
+	c.nc.Close() // a writer that is in Write returns
+	c.writer.Wait()
+
+	// From here on the reader is alone: completions look at dead and go.
+	q.Lock()
+	unsent := c.send.unsent
+	for i := range q.n {
+		if s := q.at(i); s.state == slotParked || s.state == slotReady {
+			unsent = append(unsent, s)
+		}
+	}
+	q.Unlock()
+	for _, s := range unsent {
+		c.srv.o.Handler.Cancel(&s.p)
+	}
+	c.srv.o.Handler.Closed(&c.wc)
+	c.srv.counts.closes[why.reason].Add(1)
+	c.srv.log.note(c.source, c.wc.Remote, c.wc.ClientID, why)
+}

@@ -1,0 +1,216 @@
+package server
+
+import (
+	"sync"
+	"time"
+
+	"github.com/kalda-io/kalda/internal/wire"
+)
+
+// slotState is how far the answer of one request has come.
+type slotState uint8
+
+const (
+	slotFree    slotState = iota
+	slotRunning           // Handle has it
+	slotDone              // Handle has it and Complete was called already
+	slotParked            // waits for Complete
+	slotReady             // complete; Encode must still append the body
+	slotWhole             // Resp holds the answer
+	slotClose             // the connection ends here instead of answering
+)
+
+// slot is a request in the queue of its connection.
+type slot struct {
+	p wire.Pending
+	c *conn
+	// state is guarded by conn.mu; once the slot is taken out of the queue it belongs to
+	// whoever holds the sending token.
+	state slotState
+}
+
+func (s *slot) produce() bool { return s.p.Key == keyProduce }
+
+// readerState is what the reader goroutine does, as far as others care.
+type readerState uint8
+
+const (
+	readerDrains readerState = iota // runs requests and will look at the queue itself
+	readerReads                     // sits in Read: the writer must send
+	readerWaits                     // sleeps on readerWake: signal it
+)
+
+// queue is the ordered queue of a connection's answers; all of it is guarded by its
+// lock.
+type queue struct {
+	sync.Mutex
+	ring       []*slot // length is a power of two
+	head, n    int
+	spare      []*slot // free slots, last used last
+	spareBytes int     // capacity of the answers that spare slots keep
+
+	// openProduce and openOther count the requests in the ring whose answer is not whole.
+	openProduce, openOther int
+	// outBytes counts the bytes of whole answers that are not written, here and in the
+	// hands of the token's holder.
+	outBytes int
+
+	sending    bool // someone holds the sending token
+	reader     readerState
+	readerWake sync.Cond
+	writer     bool // the writer goroutine lives
+	writerStop bool // it shall end
+	writerWake sync.Cond
+
+	closes   bool          // there is a slotClose in the ring: start nothing any more
+	stopping bool          // the server stops
+	broken   *closing      // a write failed
+	dead     bool          // the connection is over: completions are dropped
+	active   time.Duration // when bytes were last read or written
+}
+
+const (
+	// keepRespBytes is the largest answer buffer that is kept for the next request.
+	keepRespBytes = 1 << 20
+	// keepSpareBytes bounds the answer buffers that one busy connection keeps in spare slots.
+	keepSpareBytes = 1 << 20
+)
+
+func (q *queue) at(i int) *slot { return q.ring[(q.head+i)&(len(q.ring)-1)] }
+
+// push appends a slot in state running.
+func (q *queue) push(c *conn, produce bool) *slot {
+	var s *slot
+	if last := len(q.spare) - 1; last >= 0 {
+		s = q.spare[last]
+		q.spare[last] = nil
+		q.spare = q.spare[:last]
+		q.spareBytes -= cap(s.p.Resp)
+	} else {
+		s = &slot{c: c}
+		s.p.Conn = &c.wc
+		s.p.Bind(s)
+	}
+	if q.n == len(q.ring) {
+		grown := make([]*slot, max(4, 2*len(q.ring)))
+		for i := range q.n {
+			grown[i] = q.at(i)
+		}
+		q.ring, q.head = grown, 0
+	}
+	q.ring[(q.head+q.n)&(len(q.ring)-1)] = s
+	q.n++
+	s.state = slotRunning
+	if produce {
+		q.openProduce++
+	} else {
+		q.openOther++
+	}
+	return s
+}
+
+// answered takes a request off the count of those without an answer.
+func (q *queue) answered(produce bool) {
+	if produce {
+		q.openProduce--
+	} else {
+		q.openOther--
+	}
+}
+
+// dropLast takes the request that was pushed last out again: it gets no answer.
+func (q *queue) dropLast(s *slot) {
+	q.n--
+	q.ring[(q.head+q.n)&(len(q.ring)-1)] = nil
+	q.answered(s.produce())
+	q.free(s)
+}
+
+// complete moves a request on whose answer is there.
+func (q *queue) complete(s *slot) {
+	switch {
+	case s.p.CloseReason != "":
+		s.state = slotClose
+		q.closes = true
+		q.answered(s.produce())
+	case s.p.Encode != nil:
+		s.state = slotReady // still open: nothing but Produce starts before it is encoded
+	default:
+		s.state = slotWhole
+		q.answered(s.produce())
+		q.outBytes += len(s.p.Resp)
+	}
+}
+
+// sendable says that the head of the queue has its answer.
+func (q *queue) sendable() bool {
+	return q.n > 0 && (q.at(0).state == slotReady || q.at(0).state == slotWhole)
+}
+
+// atClose says that the connection ends now: all earlier answers are taken.
+func (q *queue) atClose() bool { return q.n > 0 && q.at(0).state == slotClose }
+
+// mayStart is rule 2 of the package.
+func (q *queue) mayStart(produce bool) bool {
+	return q.openOther == 0 && (produce || q.openProduce == 0)
+}
+
+// take moves the answers that are ready from the queue's head to batch.
+func (q *queue) take(batch []*slot) []*slot {
+	for q.sendable() {
+		batch = append(batch, q.at(0))
+		q.ring[q.head] = nil
+		q.head = (q.head + 1) & (len(q.ring) - 1)
+		q.n--
+	}
+	return batch
+}
+
+// free makes s available for a later request.
+func (q *queue) free(s *slot) {
+	s.state = slotFree
+	if c := cap(s.p.Resp); c > keepRespBytes || q.spareBytes+c > keepSpareBytes {
+		s.p.Resp = nil
+	}
+	s.p.Body, s.p.Encode, s.p.State, s.p.ClientID = nil, nil, nil, ""
+	q.spareBytes += cap(s.p.Resp)
+	q.spare = append(q.spare, s)
+}
+
+// shrink gives the memory of an idle connection back.
+func (q *queue) shrink() {
+	q.spare, q.spareBytes = nil, 0
+	if q.n == 0 {
+		q.ring, q.head = nil, 0
+	}
+}
+
+// Ready implements wire.Queue: the answer of a parked request is there. It marks and
+// signals, no more, since it is called with the locks of other rooms held.
+func (s *slot) Ready(*wire.Pending) {
+	c := s.c
+	q := &c.queue
+	q.Lock()
+	defer q.Unlock()
+	switch {
+	case s.state == slotRunning:
+		s.state = slotDone // the reader goes on with it when Handle returns
+		return
+	case q.dead:
+		return
+	case s.state != slotParked:
+		panic("server: Complete called for a request that is not parked")
+	}
+	q.complete(s)
+	q.wakeReader()
+	if q.reader == readerReads && !q.sending && (q.sendable() || q.atClose()) {
+		c.wakeWriterLocked()
+	}
+}
+
+// wakeReader tells the reader, if it waits for the queue, that something changed.
+func (q *queue) wakeReader() {
+	if q.reader == readerWaits {
+		q.readerWake.Signal()
+	}
+}

@@ -1,0 +1,229 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+const (
+	// packBytes is the buffer into which small answers are copied so that one write(2)
+	// takes them all.
+	packBytes = 64 << 10
+	// smallBytes is the largest answer that is copied; copying this much costs less than
+	// one more entry in a writev(2).
+	smallBytes = 8 << 10
+)
+
+// packs are shared by all connections: only a connection that writes needs one.
+var packs = sync.Pool{New: func() any { return new([packBytes]byte) }}
+
+// sender is the state of whoever holds the sending token.
+type sender struct {
+	batch   []*slot       // taken from the queue, in order
+	vec     [][]byte      // backing of bufs, reused
+	bufs    net.Buffers   // what a writev is given
+	writeBy time.Duration // the write deadline that is set, in Clock.Boot; 0: none
+	unsent  []*slot       // not encoded because a write failed
+}
+
+// sendLocked takes the sending token if it is free and the head of the queue has its
+// answer, and sends. It says whether it did. The queue is unlocked meanwhile.
+func (c *conn) sendLocked() bool {
+	q := &c.queue
+	if q.sending || q.broken != nil || !q.sendable() {
+		return false
+	}
+	q.sending = true
+	c.send.batch = q.take(c.send.batch[:0])
+	q.Unlock()
+	why := c.transmit()
+	q.Lock()
+	q.sending = false
+	if why != nil && q.broken == nil {
+		q.broken = why
+	}
+	clear(c.send.batch)
+	return true
+}
+
+// transmit encodes and writes the batch, in portions of about OutputBytes. It returns
+// why the connection cannot be written to any more.
+func (c *conn) transmit() *closing {
+	q := &c.queue
+	for batch := c.send.batch; len(batch) > 0; {
+		n, total := 0, 0
+		encodedProduce, encodedOther, encodedBytes := 0, 0, 0
+		for n < len(batch) && total < c.srv.o.OutputBytes {
+			s := batch[n]
+			if s.state == slotReady {
+				s.p.Encode.EncodeAnswer(&s.p)
+				s.state = slotWhole
+				encodedBytes += len(s.p.Resp)
+				if s.produce() {
+					encodedProduce++
+				} else {
+					encodedOther++
+				}
+			}
+			sizeAnswer(s.p.Resp)
+			total += len(s.p.Resp)
+			n++
+		}
+		if encodedProduce+encodedOther > 0 {
+			q.Lock()
+			q.openProduce -= encodedProduce
+			q.openOther -= encodedOther
+			q.outBytes += encodedBytes
+			q.wakeReader()
+			q.Unlock()
+		}
+		now := c.srv.o.Clock.Boot()
+		c.armWrite(now)
+		written, err := c.write(batch[:n])
+		c.srv.counts.bytesOut.Add(uint64(written))
+
+		q.Lock()
+		q.active = now
+		q.outBytes -= total
+		for _, s := range batch[:n] {
+			q.free(s)
+		}
+		batch = batch[n:]
+		if err != nil {
+			for _, s := range batch {
+				if s.state == slotReady {
+					c.send.unsent = append(c.send.unsent, s)
+				}
+			}
+			why := c.writeFailedLocked(err, total-written)
+			q.Unlock()
+			return why
+		}
+		q.Unlock()
+	}
+	return nil
+}
+
+// armWrite gives the next write at least WriteStall. The deadline is moved only when it
+// comes too near, which spares most writes the call.
+func (c *conn) armWrite(now time.Duration) {
+	stall := c.srv.o.WriteStall
+	if c.send.writeBy >= now+stall {
+		return
+	}
+	c.send.writeBy = now + stall + stall/4
+	_ = c.nc.SetWriteDeadline(time.Now().Add(c.send.writeBy - now))
+	c.queue.Lock()
+	stopping := c.queue.stopping
+	c.queue.Unlock()
+	if stopping { // shutdown may have set its own before ours
+		_ = c.nc.SetWriteDeadline(time.Now().Add(c.srv.o.ShutdownGrace))
+	}
+}
+
+// writeFailedLocked says why a write failed.
+func (c *conn) writeFailedLocked(err error, left int) *closing {
+	switch {
+	case c.queue.stopping:
+		return &closing{reason: CloseShutdown}
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return &closing{CloseStalled, fmt.Sprintf("the client took nothing of %d bytes of answers for %v", left, c.srv.o.WriteStall)}
+	}
+	return &closing{reason: CloseByClient}
+}
+
+// write sends the answers with as few system calls as possible: small ones are copied
+// side by side, large ones are sent from where they are.
+func (c *conn) write(slots []*slot) (written int, err error) {
+	if len(slots) == 1 {
+		return c.nc.Write(slots[0].p.Resp)
+	}
+	pack := packs.Get().(*[packBytes]byte)
+	defer packs.Put(pack)
+	vec, out := c.send.vec[:0], pack[:0]
+	begun := 0 // start in out of the run of small answers that is not in vec yet
+	for _, s := range slots {
+		b := s.p.Resp
+		if len(b) > smallBytes {
+			if begun < len(out) {
+				vec = append(vec, out[begun:])
+				begun = len(out)
+			}
+			vec = append(vec, b)
+			continue
+		}
+		if len(out)+len(b) > packBytes {
+			n, err := c.writeVec(append(vec, out[begun:]))
+			written += n
+			if err != nil {
+				return written, err
+			}
+			vec, out, begun = c.send.vec[:0], pack[:0], 0
+		}
+		out = append(out, b...)
+	}
+	if begun < len(out) {
+		vec = append(vec, out[begun:])
+	}
+	n, err := c.writeVec(vec)
+	return written + n, err
+}
+
+func (c *conn) writeVec(vec [][]byte) (int, error) {
+	c.send.vec = vec // keeps what append grew
+	if len(vec) == 1 {
+		n, err := c.nc.Write(vec[0])
+		vec[0] = nil
+		return n, err
+	}
+	c.send.bufs = vec
+	n, err := c.send.bufs.WriteTo(c.nc)
+	clear(vec)
+	return int(n), err
+}
+
+// wakeWriterLocked gets the writer going, starting it if need be.
+func (c *conn) wakeWriterLocked() {
+	q := &c.queue
+	q.writerStop = false
+	if q.writer {
+		q.writerWake.Signal()
+		return
+	}
+	q.writer = true
+	c.writer.Go(c.writeLater)
+}
+
+// writeLater is the writer goroutine: it sends what completes while the reader reads.
+func (c *conn) writeLater() {
+	q := &c.queue
+	q.Lock()
+	defer q.Unlock()
+	for !q.dead {
+		mine := q.reader == readerReads
+		switch {
+		case mine && c.sendLocked():
+			q.wakeReader()
+			continue
+		case mine && (q.broken != nil || q.atClose()):
+			// The reader ends the connection; get it out of Read.
+			q.Unlock()
+			_ = c.nc.SetReadDeadline(aLongTimeAgo)
+			q.Lock()
+			if q.reader != readerReads {
+				continue
+			}
+		case q.writerStop:
+			q.writer, q.writerStop = false, false
+			return
+		}
+		if !q.dead {
+			q.writerWake.Wait()
+		}
+	}
+	q.writer = false
+}
