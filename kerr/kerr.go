@@ -2,13 +2,14 @@
 // can help, what happened and what to do. Any layer of kalda returns these errors
 // (wrapped with what it did); only the broker turns them into codes on the wire.
 //
-//	if errors.Is(err, kerr.NotLeaderOrFollower) { ... }
+//	if errors.Is(err, kerr.NotLeaderForPartition) { ... }
 //	code := kerr.Code(err)
 package kerr
 
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Error is one error of the Kafka protocol. The values in this package are the only
@@ -101,13 +102,13 @@ func ForCode(code int16) (*Error, bool) {
 	if code == 0 {
 		return nil, true
 	}
-	for _, e := range table {
-		if e.Code == code {
-			return e, true
-		}
+	if i := int(code) - firstCode; i >= 0 && i < len(byCode) {
+		return byCode[i], true
 	}
 	return UnknownServerError, false
 }
 
 // All returns every error of the table in the order of codes.
-func All() []*Error { return append([]*Error(nil), table...) }
+func All() []*Error {
+	return slices.DeleteFunc(slices.Clone(byCode[:]), func(e *Error) bool { return e == nil })
+}
