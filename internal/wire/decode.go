@@ -18,7 +18,7 @@ const (
 	maxString = 1<<15 - 1
 	// keepElements is how much room a message struct keeps for its next use; what one
 	// outsized request needed is given back.
-	keepElements = 1 << 14
+	keepElements = 1 << 12
 )
 
 // Reasons for which a message does not parse.

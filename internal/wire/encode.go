@@ -121,3 +121,5 @@ func stringLen(s string) int {
 	n := fittingLen(s)
 	return uvarintLen(uint64(n)+1) + n
 }
+
+func appendUvarint(dst []byte, n int) []byte { return binary.AppendUvarint(dst, uint64(n)) }
