@@ -1,4 +1,26 @@
 // Package wire speaks Kafka's framing: request headers, hand-written codecs of
 // Produce and Fetch, glue over kmsg for all other APIs, and the Pending request that
 // server and broker hand to each other.
+//
+//	frame      size int32 | header | body
+//	request    api key int16, version int16, correlation id int32, client id (int16 string)
+//	           and, where the version is flexible, tagged fields
+//	response   correlation id int32 and, where flexible, tagged fields; never for ApiVersions
+//
+// Both directions of both messages are here: the broker decodes requests and encodes
+// answers, the client and the follower do the opposite.
+//
+// Rules that callers rely on:
+//
+//  1. A message is decoded wholly before the caller sees any of it, so that nothing
+//     happens for a request that does not parse. Bytes after the end are an error.
+//  2. Decoded names, records and ids alias the frame; they live as long as its buffer.
+//  3. A count on the wire never makes memory: what is allocated follows the elements
+//     really present. Arrays end at 1,000,000 elements and tagged fields at 10,000, as
+//     in Kafka 4.4. Unknown tagged fields are skipped, unsorted or repeated ones refused.
+//  4. Decoding into a used struct and encoding into a buffer with room allocate nothing
+//     (error messages and endpoints in tagged fields, sent when something fails, excepted).
+//
+// A parse error is INVALID_REQUEST, a version outside the codec's range
+// UNSUPPORTED_VERSION; the server closes the connection for either.
 package wire
