@@ -15,6 +15,10 @@ import (
 
 const lastCode = 136
 
+// asKafka are the codes that Kafka's own client retries and franz-go does not: an open
+// transaction ends, and a lost share session is begun anew.
+var asKafka = map[int16]bool{51: true, 122: true, 123: true}
+
 func TestTableMatchesFranzGo(t *testing.T) {
 	all := kerr.All()
 	if len(all) != lastCode+1 { // -1 and 1..136
@@ -37,7 +41,7 @@ func TestTableMatchesFranzGo(t *testing.T) {
 		if e.Name != o.Message {
 			t.Errorf("%d: name %s, elsewhere %s", e.Code, e.Name, o.Message)
 		}
-		if e.Retriable != o.Retriable {
+		if e.Retriable != o.Retriable && !asKafka[e.Code] {
 			t.Errorf("%s: retriable %v, elsewhere %v", e.Name, e.Retriable, o.Retriable)
 		}
 	}

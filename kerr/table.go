@@ -210,7 +210,7 @@ var (
 		"the transaction timeout is too long", "stay within transaction.max.timeout.ms")
 	// ConcurrentTransactions is CONCURRENT_TRANSACTIONS (51). Returned while the last transaction
 	// of the same transactional id still ends.
-	ConcurrentTransactions = define(51, "CONCURRENT_TRANSACTIONS", false,
+	ConcurrentTransactions = define(51, "CONCURRENT_TRANSACTIONS", true,
 		"the previous transaction is still being finished", "try again in a moment")
 	// TransactionCoordinatorFenced is TRANSACTION_COORDINATOR_FENCED (52). Markers of a
 	// coordinator that was replaced get it; only brokers see it.
@@ -492,11 +492,11 @@ var (
 		"the record is not in a state that allows this", "")
 	// ShareSessionNotFound is SHARE_SESSION_NOT_FOUND (122). Returned when the broker has dropped
 	// the share session.
-	ShareSessionNotFound = define(122, "SHARE_SESSION_NOT_FOUND", false,
+	ShareSessionNotFound = define(122, "SHARE_SESSION_NOT_FOUND", true,
 		"the share session is gone", "")
 	// InvalidShareSessionEpoch is INVALID_SHARE_SESSION_EPOCH (123). Returned when requests of one
 	// share session came out of order.
-	InvalidShareSessionEpoch = define(123, "INVALID_SHARE_SESSION_EPOCH", false,
+	InvalidShareSessionEpoch = define(123, "INVALID_SHARE_SESSION_EPOCH", true,
 		"the share session is at another epoch", "")
 	// FencedStateEpoch is FENCED_STATE_EPOCH (124). Brokers get it when their share state was
 	// taken over.

@@ -21,3 +21,5 @@
 // Any room may import this package; only node, cli and the broker's admin calls hold a
 // whole Config, the others receive typed options.
 package config
+
+//go:generate go run ./gendoc ../../docs/config.md

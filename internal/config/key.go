@@ -189,9 +189,6 @@ func (r Rule) String() string {
 	if len(r.Values) > 0 {
 		parts = append(parts, strings.Join(r.Values, ", "))
 	}
-	if r.NotEmpty {
-		parts = append(parts, "not empty")
-	}
 	return strings.Join(parts, " ")
 }
 

@@ -59,7 +59,7 @@ func coordinatorKeys() []Key {
 			Instead: insteadNewgroups, Doc: "largest session timeout of the new group protocol"},
 		{Name: "group.consumer.max.size", Type: Int, Default: "2147483647", Valid: atLeast(1), Status: Ignored,
 			Instead: insteadNewgroups, Doc: "most members of a group of the new protocol"},
-		{Name: "group.consumer.migration.policy", Type: String, Default: "bidirectional", Valid: Rule{Values: []string{"DISABLED", "DOWNGRADE", "UPGRADE", "BIDIRECTIONAL"}, AnyCase: true}, Status: Ignored,
+		{Name: "group.consumer.migration.policy", Type: String, Default: "bidirectional", Valid: Rule{Values: []string{"disabled", "downgrade", "upgrade", "bidirectional"}, AnyCase: true}, Status: Ignored,
 			Instead: insteadNewgroups, Doc: "whether groups move between the classic and the new protocol"},
 		{Name: "group.consumer.min.assignment.interval.ms", Type: Int, Unit: Millis, Default: "0", Valid: atLeast(0), Status: Ignored,
 			Instead: insteadNewgroups, Doc: "smallest assignment interval of a group of the new protocol"},
