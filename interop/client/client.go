@@ -165,6 +165,12 @@ type Client interface {
 	Admin
 }
 
+// Lossy is a Client whose readers do not tell everything that lies in a record.
+type Lossy interface {
+	// AsRead returns what this client's readers make of a record.
+	AsRead(Record) Record
+}
+
 // Admin is the administrator's part of a Client.
 type Admin interface {
 	CreateTopic(ctx context.Context, topic string, partitions int, configs map[string]string) error

@@ -375,14 +375,18 @@ type franzMember struct {
 	topic string
 	cl    *kgo.Client
 	cut   *cutter
-	stop  context.CancelFunc
+	stop  context.CancelFunc // ends the polling
+	die   context.CancelFunc // ends all that the client does
 	done  sync.WaitGroup
 }
 
 // Join implements Client.
 func (f *Franz) Join(_ context.Context, o GroupOptions) (Member, error) {
 	m := &franzMember{inbox: newInbox(), topic: o.Topic, cut: new(cutter)}
+	var life context.Context
+	life, m.die = context.WithCancel(context.Background())
 	opts := []kgo.Opt{
+		kgo.WithContext(life),
 		kgo.ConsumerGroup(o.Group), kgo.ConsumeTopics(o.Topic), kgo.DisableAutoCommit(),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.SessionTimeout(o.session()), kgo.HeartbeatInterval(heartbeatEvery), kgo.FetchMaxWait(200 * time.Millisecond),
@@ -401,6 +405,7 @@ func (f *Franz) Join(_ context.Context, o GroupOptions) (Member, error) {
 	}
 	cl, err := f.client(opts...)
 	if err != nil {
+		m.die()
 		return nil, err
 	}
 	m.cl = cl
@@ -444,6 +449,7 @@ func (m *franzMember) Commit(ctx context.Context) error {
 func (m *franzMember) Leave(context.Context) error {
 	m.stop()
 	m.cl.Close() // leaves the group unless the member is static
+	m.die()
 	m.done.Wait()
 	m.fail(errLeft)
 	return nil
@@ -453,7 +459,8 @@ func (m *franzMember) Leave(context.Context) error {
 func (m *franzMember) Crash() {
 	m.cut.Cut()
 	m.stop()
-	m.cl.CloseAllowingRebalance()
+	m.die() // without its context the client does not try to leave
+	m.cl.Close()
 	m.done.Wait()
 	m.fail(errLeft)
 }

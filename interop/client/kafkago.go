@@ -111,6 +111,17 @@ func kafkaGoRecord(m kafka.Message) Record {
 	return r
 }
 
+// AsRead implements Lossy: kafka-go's reader gives nil for empty keys and values too.
+func (k *KafkaGo) AsRead(r Record) Record {
+	if len(r.Key) == 0 {
+		r.Key = nil
+	}
+	if len(r.Value) == 0 {
+		r.Value = nil
+	}
+	return r
+}
+
 // Offset implements Client.
 func (k *KafkaGo) Offset(ctx context.Context, topic string, partition int32, at int64) (int64, error) {
 	c, done := k.client()

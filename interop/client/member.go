@@ -4,23 +4,40 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
+	"path/filepath"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
+
+	"github.com/kalda-io/kalda/interop/target"
 )
 
 // errLeft is what Next returns once the member is gone and its records are taken.
 var errLeft = errors.New("the member has left")
 
-// moduleVersion returns the version of a library that this program was built with.
+// moduleVersion returns the version of a library that this program was built with. A test binary
+// carries none, so there the module's go.mod is asked.
 func moduleVersion(path string) string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, m := range info.Deps {
+			if m.Path == path {
+				return m.Version
+			}
+		}
+	}
+	root, err := target.Root()
+	if err != nil {
 		return "unknown"
 	}
-	for _, m := range info.Deps {
-		if m.Path == path {
-			return m.Version
+	text, err := os.ReadFile(filepath.Join(root, "interop", "go.mod"))
+	if err != nil {
+		return "unknown"
+	}
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); len(f) >= 2 && f[0] == path {
+			return f[1]
 		}
 	}
 	return "unknown"
