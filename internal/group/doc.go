@@ -2,21 +2,21 @@
 // them owns what, and how far the group has read. Its Shard is the core that package
 // coordinator runs, one for each partition of __consumer_offsets.
 //
-//	                     first member joins
-//	   +-------+ -------------------------------> +--------------------+
-//	   | Empty |                                  | PreparingRebalance | <---+
-//	   +-------+ <------------------------------- +--------------------+     |
-//	     ^   generation+1, nobody joined            |  all have joined, or   |  a member joins, leaves,
-//	     |                                          |  rebalance timeout:    |  times out, changes its
-//	     |                                          v  generation+1          |  subscription; the leader
-//	     |                                        +---------------------+    |  joins again
-//	     |  group deleted, or its                 | CompletingRebalance | ---+
-//	     |  offsets expired                       +---------------------+    |
-//	     v                                          |  the leader's SyncGroup|
-//	   (gone)                                       v  is in the log         |
-//	                                              +--------+                 |
-//	                                              | Stable | ----------------+
-//	                                              +--------+
+//	                  first member joins
+//	+-------+ -------------------------------> +--------------------+
+//	| Empty |                                  | PreparingRebalance | <---+
+//	+-------+ <------------------------------- +--------------------+     |
+//	  ^   generation+1, nobody joined            |  all have joined, or   |  a member joins, leaves,
+//	  |                                          |  rebalance timeout:    |  times out, changes its
+//	  |                                          v  generation+1          |  subscription; the leader
+//	  |                                        +---------------------+    |  joins again
+//	  |  group deleted, or its                 | CompletingRebalance | ---+
+//	  |  offsets expired                       +---------------------+    |
+//	  v                                          |  the leader's SyncGroup|
+//	(gone)                                       v  is in the log         |
+//	                                           +--------+                 |
+//	                                           | Stable | ----------------+
+//	                                           +--------+
 //
 // Only Empty and Stable are written, as Kafka's GroupMetadata records, and offsets as
 // its OffsetCommit records (docs/format/consumer-offsets.md). A coordinator that takes
