@@ -2,6 +2,7 @@ package meta
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -517,4 +518,11 @@ func (s *State) imageOthers(im *Image) {
 	for name, f := range s.Features {
 		im.Features[name] = f.Level
 	}
+}
+
+// IsUnreadable says whether err means that the ensemble holds something that this
+// version cannot read, or went back in time: trying again does not help.
+func IsUnreadable(err error) bool {
+	var u *unreadable
+	return errors.As(err, &u)
 }

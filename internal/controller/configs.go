@@ -1,0 +1,217 @@
+package controller
+
+import (
+	"errors"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/kalda-io/kalda/internal/meta"
+	"github.com/kalda-io/kalda/kerr"
+)
+
+// validateConfig checks every value of a config, in the order of keys.
+func (p *Planner) validateConfig(kind meta.ResourceKind, config map[string]string) error {
+	if p.rules.Config.Validate == nil {
+		return nil
+	}
+	for _, key := range slices.Sorted(maps.Keys(config)) {
+		if err := p.rules.Config.Validate(kind, key, config[key]); err != nil {
+			return invalidConfig(err)
+		}
+	}
+	return nil
+}
+
+// invalidConfig makes a protocol error of what a validator says.
+func invalidConfig(err error) error {
+	var known *kerr.Error
+	if errors.As(err, &known) {
+		return err
+	}
+	return kerr.With(kerr.InvalidConfig, "%s", err.Error())
+}
+
+// AlterConfigs plans changes of dynamic configs, each resource all or nothing. What
+// follows from them for partitions is Reconcile's to find.
+func (p *Planner) AlterConfigs(reqs []meta.ConfigChange) ([]error, []Change) {
+	errs := make([]error, len(reqs))
+	times := map[meta.ConfigName]int{}
+	for _, r := range reqs {
+		times[meta.ConfigName{Kind: r.Kind, Name: r.Name}]++
+	}
+	var changes []Change
+	for i, r := range reqs {
+		if times[meta.ConfigName{Kind: r.Kind, Name: r.Name}] > 1 {
+			errs[i] = kerr.With(kerr.InvalidRequest, "Each resource must appear at most once.")
+			continue
+		}
+		next, err := p.alterConfig(r)
+		if err != nil {
+			errs[i] = err
+			continue
+		}
+		key := p.keys.Config(r.Kind, r.Name)
+		var c Change
+		switch old := p.st.Config(r.Kind, r.Name); {
+		case maps.Equal(old, next):
+			continue
+		case len(next) == 0:
+			c.remove(key)
+		default:
+			c.put(key, meta.ConfigRecord{Config: next})
+		}
+		changes = append(changes, c)
+	}
+	return errs, changes
+}
+
+// alterConfig returns the new config of one resource.
+func (p *Planner) alterConfig(r meta.ConfigChange) (map[string]string, error) {
+	if err := p.checkResource(r); err != nil {
+		return nil, err
+	}
+	next := map[string]string{}
+	if !r.Replace {
+		next = maps.Clone(p.st.Config(r.Kind, r.Name))
+		if next == nil {
+			next = map[string]string{}
+		}
+	}
+	touched := map[string]bool{}
+	for _, op := range r.Ops {
+		if touched[op.Key] {
+			return nil, kerr.With(kerr.InvalidRequest, "Error due to duplicate config keys: %s", op.Key)
+		}
+		touched[op.Key] = true
+		if err := p.applyConfigOp(r.Kind, next, op); err != nil {
+			return nil, err
+		}
+	}
+	// Only what the request touches is checked: a value that an older version accepted
+	// must not stand in the way of changing another.
+	for key := range touched {
+		v, ok := next[key]
+		if !ok || p.rules.Config.Validate == nil {
+			continue
+		}
+		if err := p.rules.Config.Validate(r.Kind, key, v); err != nil {
+			return nil, invalidConfig(err)
+		}
+	}
+	return next, nil
+}
+
+// checkResource says whether the resource can have a config.
+func (p *Planner) checkResource(r meta.ConfigChange) error {
+	switch r.Kind {
+	case meta.ResourceTopic:
+		if n := p.st.TopicNames[r.Name]; n == nil || n.Status != meta.TopicLive {
+			return kerr.UnknownTopicOrPartition
+		}
+	case meta.ResourceBroker:
+		if r.Name == "" {
+			return nil
+		}
+		for id := range p.st.BrokerStates {
+			if r.Name == strconv.Itoa(int(id)) {
+				return nil
+			}
+		}
+		return kerr.With(kerr.BrokerIDNotRegistered, "No broker with id %s is registered.", r.Name)
+	case meta.ResourceGroup:
+		if r.Name == "" {
+			return kerr.With(kerr.InvalidRequest, "Default group resources are not allowed.")
+		}
+	default:
+		return kerr.With(kerr.InvalidRequest, "Configs of resource type %d cannot be changed.", int8(r.Kind))
+	}
+	return nil
+}
+
+// applyConfigOp applies one operation (KIP-339).
+func (p *Planner) applyConfigOp(kind meta.ResourceKind, config map[string]string, op meta.ConfigOpEntry) error {
+	if op.Op == meta.ConfigDelete {
+		delete(config, op.Key)
+		return nil
+	}
+	if op.Value == nil {
+		return kerr.With(kerr.InvalidRequest, "The value of %s is null, which only DELETE allows.", op.Key)
+	}
+	switch op.Op {
+	case meta.ConfigSet:
+		config[op.Key] = *op.Value
+		return nil
+	case meta.ConfigAppend, meta.ConfigSubtract:
+	default:
+		return kerr.With(kerr.InvalidRequest, "Unknown config operation %d.", int8(op.Op))
+	}
+	verb := "APPEND to"
+	if op.Op == meta.ConfigSubtract {
+		verb = "SUBTRACT from"
+	}
+	if p.rules.Config.List == nil || !p.rules.Config.List(kind, op.Key) {
+		return kerr.With(kerr.InvalidConfig, "Can't %s key %s because its type is not LIST.", verb, op.Key)
+	}
+	value, ok := config[op.Key]
+	if !ok && p.rules.Config.Default != nil {
+		value = p.rules.Config.Default(kind, op.Key)
+	}
+	items, given := listItems(value), listItems(*op.Value)
+	if op.Op == meta.ConfigAppend {
+		for _, g := range given {
+			if !slices.Contains(items, g) {
+				items = append(items, g)
+			}
+		}
+	} else {
+		items = slices.DeleteFunc(items, func(s string) bool { return slices.Contains(given, s) })
+	}
+	config[op.Key] = strings.Join(items, ",")
+	return nil
+}
+
+// listItems splits a list value.
+func listItems(s string) []string {
+	var items []string
+	for item := range strings.SplitSeq(s, ",") {
+		if item = strings.TrimSpace(item); item != "" {
+			items = append(items, item)
+		}
+	}
+	return items
+}
+
+// UpdateFeatures plans finalized feature levels (KIP-584).
+func (p *Planner) UpdateFeatures(reqs []meta.FeatureUpdate) ([]error, []Change) {
+	errs := make([]error, len(reqs))
+	var changes []Change
+	seen := map[string]bool{}
+	for i, r := range reqs {
+		known, ok := p.rules.Features[r.Name]
+		var level int16
+		if f := p.st.Features[r.Name]; f != nil {
+			level = f.Level
+		}
+		switch {
+		case seen[r.Name]:
+			errs[i] = kerr.With(kerr.InvalidRequest, "Feature %s appears twice.", r.Name)
+		case !ok:
+			errs[i] = kerr.With(kerr.InvalidUpdateVersion, "Feature %s is not known.", r.Name)
+		case r.Level != 0 && (r.Level < known.Min || r.Level > known.Max):
+			errs[i] = kerr.With(kerr.InvalidUpdateVersion,
+				"Level %d of feature %s is not supported: this version supports %d to %d.", r.Level, r.Name, known.Min, known.Max)
+		case r.Level < level && !r.AllowDowngrade:
+			errs[i] = kerr.With(kerr.InvalidUpdateVersion,
+				"Feature %s is at level %d; going down to %d must be allowed explicitly.", r.Name, level, r.Level)
+		case r.Level == level:
+		case r.Level == 0:
+			changes = append(changes, Change{Writes: []Write{{Key: p.keys.Feature(r.Name)}}})
+		default:
+			changes = append(changes, Change{Writes: []Write{{Key: p.keys.Feature(r.Name), Value: meta.FeatureRecord{Level: r.Level}}}})
+		}
+		seen[r.Name] = true
+	}
+	return errs, changes
+}
