@@ -1,0 +1,129 @@
+package vfs
+
+import (
+	"io"
+	"io/fs"
+	"sync/atomic"
+)
+
+// memFile is one handle of a file of Mem.
+type memFile struct {
+	fs       *Mem
+	name     string
+	node     *memNode
+	writable bool
+	closed   atomic.Bool
+}
+
+func (f *memFile) check(op string, write bool) error {
+	if f.closed.Load() {
+		return pathErr(op, f.name, fs.ErrClosed)
+	}
+	if write && !f.writable {
+		return pathErr(op, f.name, fs.ErrPermission)
+	}
+	return nil
+}
+
+// ReadAt implements File.
+func (f *memFile) ReadAt(p []byte, off int64) (int, error) {
+	if err := f.check("read", false); err != nil {
+		return 0, err
+	}
+	if off < 0 {
+		return 0, pathErr("read", f.name, fs.ErrInvalid)
+	}
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	if off >= int64(len(f.node.data)) {
+		if len(p) == 0 {
+			return 0, nil
+		}
+		return 0, io.EOF
+	}
+	n := copy(p, f.node.data[off:])
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// WriteAt implements File.
+func (f *memFile) WriteAt(p []byte, off int64) (int, error) {
+	if err := f.check("write", true); err != nil {
+		return 0, err
+	}
+	if off < 0 {
+		return 0, pathErr("write", f.name, fs.ErrInvalid)
+	}
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	end := off + int64(len(p))
+	f.resizeLocked(max(end, int64(len(f.node.data))))
+	copy(f.node.data[off:], p)
+	f.node.touch(off, end)
+	return len(p), nil
+}
+
+// resizeLocked cuts the content, or grows it with zeros.
+func (f *memFile) resizeLocked(size int64) {
+	n := f.node
+	have := int64(len(n.data))
+	if size <= have {
+		n.data = n.data[:size]
+		return
+	}
+	if size <= int64(cap(n.data)) {
+		n.data = n.data[:size]
+		clear(n.data[have:]) // bytes that were cut off earlier do not come back
+	} else {
+		n.data = append(n.data, make([]byte, size-have)...)
+	}
+	n.touch(have, size)
+}
+
+// Truncate implements File.
+func (f *memFile) Truncate(size int64) error {
+	if err := f.check("truncate", true); err != nil {
+		return err
+	}
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	if have := int64(len(f.node.data)); size < have {
+		f.node.touch(size, have)
+	}
+	f.resizeLocked(size)
+	return nil
+}
+
+// Sync implements File.
+func (f *memFile) Sync() error {
+	if err := f.check("sync", false); err != nil {
+		return err
+	}
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	f.node.sync()
+	return nil
+}
+
+// Datasync implements File.
+func (f *memFile) Datasync() error { return f.Sync() }
+
+// Size implements File.
+func (f *memFile) Size() (int64, error) {
+	if err := f.check("stat", false); err != nil {
+		return 0, err
+	}
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	return int64(len(f.node.data)), nil
+}
+
+// Close implements File.
+func (f *memFile) Close() error {
+	if f.closed.Swap(true) {
+		return pathErr("close", f.name, fs.ErrClosed)
+	}
+	return nil
+}

@@ -1,0 +1,237 @@
+package vfs
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"testing"
+)
+
+// TestSuite holds every implementation to the promises of the package doc.
+func TestSuite(t *testing.T) {
+	for _, impl := range []struct {
+		name string
+		make func(t *testing.T) (FS, string)
+	}{
+		{"os", func(t *testing.T) (FS, string) { return OS{}, t.TempDir() }},
+		{"mem", func(*testing.T) (FS, string) { return NewMem(), "/" }},
+		{"faults", func(*testing.T) (FS, string) { return NewFaults(NewMem()), "/" }},
+	} {
+		t.Run(impl.name, func(t *testing.T) {
+			for _, c := range []struct {
+				name string
+				run  func(t *testing.T, fsys FS, dir string)
+			}{
+				{"ReadWrite", testReadWrite},
+				{"Truncate", testTruncate},
+				{"Names", testNames},
+				{"OpenAfterRemove", testOpenAfterRemove},
+				{"Lock", testLock},
+				{"Syncs", testSyncs},
+				{"WholeFiles", testWholeFiles},
+			} {
+				t.Run(c.name, func(t *testing.T) {
+					fsys, dir := impl.make(t)
+					c.run(t, fsys, dir)
+				})
+			}
+		})
+	}
+}
+
+func must[T any](v T, err error) func(t *testing.T) T {
+	return func(t *testing.T) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+func ok(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func content(t *testing.T, f File) string {
+	t.Helper()
+	size := must(f.Size())(t)
+	b := make([]byte, size)
+	if n, err := f.ReadAt(b, 0); int64(n) != size || err != nil && err != io.EOF {
+		t.Fatalf("read %d of %d bytes: %v", n, size, err)
+	}
+	return string(b)
+}
+
+func testReadWrite(t *testing.T, fsys FS, dir string) {
+	name := filepath.Join(dir, "a")
+	f := must(fsys.Create(name))(t)
+	if n, err := f.WriteAt([]byte("hello"), 3); n != 5 || err != nil {
+		t.Fatal(n, err)
+	}
+	if got := content(t, f); got != "\x00\x00\x00hello" {
+		t.Fatalf("a hole must read as zeros: %q", got)
+	}
+	must(f.WriteAt([]byte("HE"), 3))(t)
+	other := must(fsys.Open(name))(t)
+	if got := content(t, other); got != "\x00\x00\x00HEllo" {
+		t.Fatalf("a second handle reads %q", got)
+	}
+	b := make([]byte, 8)
+	if n, err := other.ReadAt(b, 5); n != 3 || err != io.EOF {
+		t.Fatalf("read across the end: %d, %v", n, err)
+	}
+	if n, err := other.ReadAt(b, 100); n != 0 || err != io.EOF {
+		t.Fatalf("read behind the end: %d, %v", n, err)
+	}
+	if _, err := other.WriteAt([]byte("x"), 0); err == nil {
+		t.Fatal("a handle opened for reading wrote")
+	}
+	if _, err := f.ReadAt(b, -1); err == nil {
+		t.Fatal("a negative position was read")
+	}
+	rw := must(fsys.OpenReadWrite(name))(t)
+	must(rw.WriteAt([]byte("!"), 8))(t)
+	if got := content(t, f); got != "\x00\x00\x00HEllo!" {
+		t.Fatalf("content %q", got)
+	}
+	again := must(fsys.Create(name))(t)
+	if size := must(f.Size())(t); size != 0 {
+		t.Fatalf("Create left %d bytes", size)
+	}
+	for _, f := range []File{f, other, rw, again} {
+		ok(t, f.Close())
+	}
+	if err := f.Close(); err == nil {
+		t.Fatal("second Close gave no error")
+	}
+	if _, err := f.ReadAt(b, 0); !errors.Is(err, fs.ErrClosed) {
+		t.Fatalf("read after Close: %v", err)
+	}
+}
+
+func testTruncate(t *testing.T, fsys FS, dir string) {
+	f := must(fsys.Create(filepath.Join(dir, "a")))(t)
+	defer f.Close()
+	must(f.WriteAt([]byte("0123456789"), 0))(t)
+	ok(t, f.Truncate(4))
+	ok(t, f.Truncate(8))
+	if got := content(t, f); got != "0123\x00\x00\x00\x00" {
+		t.Fatalf("cut bytes came back: %q", got)
+	}
+	ok(t, f.Truncate(2))
+	must(f.WriteAt([]byte("z"), 5))(t)
+	if got := content(t, f); got != "01\x00\x00\x00z" {
+		t.Fatalf("content %q", got)
+	}
+}
+
+func testNames(t *testing.T, fsys FS, dir string) {
+	sub := filepath.Join(dir, "x", "y")
+	ok(t, fsys.MkdirAll(sub))
+	ok(t, fsys.MkdirAll(sub))
+	for _, name := range []string{"b", "a", "c"} {
+		f := must(fsys.Create(filepath.Join(sub, name)))(t)
+		must(f.WriteAt([]byte(name), 0))(t)
+		ok(t, f.Close())
+	}
+	if got := must(fsys.List(sub))(t); !slices.Equal(got, []string{"a", "b", "c"}) {
+		t.Fatalf("list %q", got)
+	}
+	ok(t, fsys.Rename(filepath.Join(sub, "a"), filepath.Join(sub, "c")))
+	if got := must(fsys.List(sub))(t); !slices.Equal(got, []string{"b", "c"}) {
+		t.Fatalf("list after rename %q", got)
+	}
+	if got := string(must(ReadFile(fsys, filepath.Join(sub, "c"), 10))(t)); got != "a" {
+		t.Fatalf("rename kept %q", got)
+	}
+	if in := must(fsys.Stat(filepath.Join(sub, "c")))(t); in != (Info{Size: 1}) {
+		t.Fatalf("stat file %+v", in)
+	}
+	if in := must(fsys.Stat(sub))(t); in != (Info{IsDir: true}) {
+		t.Fatalf("stat dir %+v", in)
+	}
+	missing := filepath.Join(sub, "nope")
+	_, errOpen := fsys.Open(missing)
+	_, errRW := fsys.OpenReadWrite(missing)
+	_, errStat := fsys.Stat(missing)
+	_, errList := fsys.List(missing)
+	_, errCreate := fsys.Create(filepath.Join(missing, "z"))
+	for i, err := range []error{errOpen, errRW, errStat, errList, errCreate,
+		fsys.Remove(missing), fsys.Rename(missing, filepath.Join(sub, "q")), fsys.SyncDir(missing)} {
+		if !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("missing name, call %d: %v", i, err)
+		}
+	}
+	ok(t, fsys.RemoveAll(missing))
+	if err := fsys.Remove(sub); err == nil {
+		t.Fatal("removed a directory that is not empty")
+	}
+	ok(t, fsys.Remove(filepath.Join(sub, "b")))
+	ok(t, fsys.RemoveAll(filepath.Join(dir, "x")))
+	if _, err := fsys.Stat(sub); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("RemoveAll left %v", err)
+	}
+}
+
+func testOpenAfterRemove(t *testing.T, fsys FS, dir string) {
+	name := filepath.Join(dir, "a")
+	f := must(fsys.Create(name))(t)
+	must(f.WriteAt([]byte("still here"), 0))(t)
+	ok(t, fsys.Remove(name))
+	g := must(fsys.Create(name))(t)
+	if got := content(t, f); got != "still here" {
+		t.Fatalf("removed file reads %q", got)
+	}
+	ok(t, f.Datasync())
+	ok(t, f.Close())
+	ok(t, g.Close())
+}
+
+func testLock(t *testing.T, fsys FS, dir string) {
+	name := filepath.Join(dir, "lock")
+	l := must(fsys.Lock(name))(t)
+	if _, err := fsys.Lock(name); !errors.Is(err, ErrLocked) {
+		t.Fatalf("second lock: %v", err)
+	}
+	ok(t, l.Close())
+	ok(t, must(fsys.Lock(name))(t).Close())
+}
+
+func testSyncs(t *testing.T, fsys FS, dir string) {
+	f := must(fsys.Create(filepath.Join(dir, "a")))(t)
+	defer f.Close()
+	must(f.WriteAt([]byte("a"), 0))(t)
+	ok(t, f.Sync())
+	ok(t, f.Datasync())
+	ok(t, fsys.SyncDir(dir))
+	ok(t, fsys.SyncFS(dir))
+	if s := must(fsys.Space(dir))(t); s.Total <= 0 || s.Free <= 0 || s.Free > s.Total {
+		t.Fatalf("space %+v", s)
+	}
+	if id := must(fsys.DeviceID(dir))(t); id == "" {
+		t.Fatal("no device id")
+	}
+}
+
+func testWholeFiles(t *testing.T, fsys FS, dir string) {
+	name := filepath.Join(dir, "a")
+	ok(t, WriteFile(fsys, name, []byte("one"), true))
+	ok(t, WriteFile(fsys, name, []byte("second"), false))
+	if got := must(ReadFile(fsys, name, 6))(t); !bytes.Equal(got, []byte("second")) {
+		t.Fatalf("content %q", got)
+	}
+	var large *TooLargeError
+	if _, err := ReadFile(fsys, name, 5); !errors.As(err, &large) || large.Size != 6 {
+		t.Fatalf("a file over the limit: %v", err)
+	}
+	if got := must(fsys.List(dir))(t); !slices.Equal(got, []string{"a"}) {
+		t.Fatalf("WriteFile left %q", got)
+	}
+}
