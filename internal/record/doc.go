@@ -21,8 +21,8 @@
 //
 // Errors are those of package kerr, so that the broker can answer with their code.
 //
-// Cost, measured on a small machine: the checksum, 0.1 CPU-seconds per GB, is nearly all
-// of Validate.
+// Cost, measured on a small shared machine: the checksum takes 0.05 to 0.1 CPU-seconds per
+// GB and is nearly all of Validate; CheckRecords adds about 20 ns per record.
 //
 // Message sets of magic 0 and 1 are recognised and refused. The package knows nothing of
 // files, offsets' assignment or transactions; packages storage and txn do.

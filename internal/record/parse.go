@@ -44,49 +44,60 @@ type fields struct {
 	headers        int // where the header count begins
 }
 
-// splitRecord finds the parts of rec, the bytes after a record's length field. It does
-// not look into the headers.
-func splitRecord(rec []byte) (fields, error) {
-	var f fields
-	pos := 1 // attributes, unused in format v2
+// split finds the parts of rec, the bytes after a record's length field. It does not look
+// into the headers. This and what it calls run once per record on the produce path when
+// records are checked, hence the varints of one byte, nearly all there are, read in line.
+func (f *fields) split(rec []byte) error {
 	if len(rec) < minRecordLen-1 {
-		return f, errRecordCut
+		return errRecordCut
 	}
-	ts, w := binary.Varint(rec[pos:])
-	if w <= 0 {
-		return f, errRecordVarint
+	pos := 2 // attributes, unused in format v2, and the first byte of the timestamp delta
+	if b := rec[1]; b < 0x80 {
+		f.timestampDelta = int64(b>>1) ^ -int64(b&1)
+	} else {
+		ts, w := binary.Varint(rec[1:])
+		if w <= 0 {
+			return errRecordVarint
+		}
+		f.timestampDelta, pos = ts, 1+w
 	}
-	f.timestampDelta, pos = ts, pos+w
-	od, w := varint32(rec[pos:])
-	if w <= 0 {
-		return f, errRecordVarint
+	if pos < len(rec) && rec[pos] < 0x80 {
+		b := rec[pos]
+		f.offsetDelta = int32(b>>1) ^ -int32(b&1)
+		pos++
+	} else {
+		od, w := varint32(rec[pos:])
+		if w <= 0 {
+			return errRecordVarint
+		}
+		f.offsetDelta, pos = od, pos+w
 	}
-	f.offsetDelta, pos = od, pos+w
 	var err error
 	if f.key, pos, err = nullableSpan(rec, pos); err != nil {
-		return f, err
+		return err
 	}
 	if f.value, pos, err = nullableSpan(rec, pos); err != nil {
-		return f, err
+		return err
 	}
 	f.headers = pos
-	return f, nil
+	return nil
 }
 
 // nullableSpan reads the length at pos and returns what it spans and where that ends.
 func nullableSpan(rec []byte, pos int) (span, int, error) {
 	n, w := varint32(rec[pos:])
+	pos += w
 	switch {
 	case w <= 0:
 		return span{}, 0, errRecordVarint
-	case n < -1:
-		return span{}, 0, errRecordLength
+	case uint(n) <= uint(len(rec)-pos):
+		return span{off: pos, n: int(n)}, pos + int(n), nil
 	case n == -1:
-		return span{off: pos + w, n: -1}, pos + w, nil
-	case int(n) > len(rec)-pos-w:
-		return span{}, 0, errRecordCut
+		return span{off: pos, n: -1}, pos, nil
+	case n < 0:
+		return span{}, 0, errRecordLength
 	}
-	return span{off: pos + w, n: int(n)}, pos + w + int(n), nil
+	return span{}, 0, errRecordCut
 }
 
 // nextHeader reads the header at pos.
@@ -121,6 +132,9 @@ func headerCount(p []byte) (n, pos int, err error) {
 
 // checkHeaders walks the headers and requires that they end where the record does.
 func checkHeaders(p []byte) error {
+	if len(p) == 1 && p[0] == 0 { // none
+		return nil
+	}
 	n, pos, err := headerCount(p)
 	for ; err == nil && n > 0; n-- {
 		_, _, pos, err = nextHeader(p, pos)
@@ -132,11 +146,21 @@ func checkHeaders(p []byte) error {
 }
 
 // varint32 reads a zigzag varint of at most five bytes. w is 0 when p is cut and
-// negative when the value does not fit 32 bits.
+// negative when the value does not fit 32 bits. Lengths have one or two bytes as a rule.
 func varint32(p []byte) (v int32, w int) {
-	if len(p) > 0 && p[0] < 0x80 { // nearly all of them
-		return int32(p[0]>>1) ^ -int32(p[0]&1), 1
+	if len(p) > 1 {
+		if p[0] < 0x80 {
+			return int32(p[0]>>1) ^ -int32(p[0]&1), 1
+		}
+		if p[1] < 0x80 {
+			u := uint32(p[0]&0x7f) | uint32(p[1])<<7
+			return int32(u>>1) ^ -int32(u&1), 2
+		}
 	}
+	return varint32Slow(p)
+}
+
+func varint32Slow(p []byte) (v int32, w int) {
 	u, w := binary.Uvarint(p)
 	if w > 5 || u > 1<<32-1 {
 		return 0, -1

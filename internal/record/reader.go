@@ -103,8 +103,8 @@ func (r *Reader) next(rec *Record) error {
 		return errRecordCut
 	}
 	p := r.rest[w : w+int(n)]
-	f, err := splitRecord(p)
-	if err != nil {
+	var f fields
+	if err := f.split(p); err != nil {
 		return err
 	}
 	// Compaction leaves holes, so deltas need not be consecutive here.

@@ -190,6 +190,7 @@ func (o *ValidateOptions) errTimestamp(ts int64) error {
 func (b Batch) checkRecords(o *ValidateOptions) error {
 	p := b.Payload()
 	count, base := b.NumRecords(), b.BaseTimestamp()
+	var f fields
 	for i := range count {
 		n, w := varint32(p)
 		if w <= 0 || n < minRecordLen-1 || int(n) > len(p)-w {
@@ -197,7 +198,7 @@ func (b Batch) checkRecords(o *ValidateOptions) error {
 		}
 		rec := p[w : w+int(n)]
 		p = p[w+int(n):]
-		f, err := splitRecord(rec)
+		err := f.split(rec)
 		switch {
 		case err != nil:
 			return invalid("record %d of %d: %s", i, count, err)

@@ -18,8 +18,13 @@
 //  3. A count on the wire never makes memory: what is allocated follows the elements
 //     really present. Arrays end at 1,000,000 elements and tagged fields at 10,000, as
 //     in Kafka 4.4. Unknown tagged fields are skipped, unsorted or repeated ones refused.
-//  4. Decoding into a used struct and encoding into a buffer with room allocate nothing
+//  4. Requests that kmsg decodes are walked by CheckRequest first, because kmsg's decoders
+//     trust counts. Use DecodeRequest.
+//  5. Decoding into a used struct and encoding into a buffer with room allocate nothing
 //     (error messages and endpoints in tagged fields, sent when something fails, excepted).
+//
+// What a request costs (small shared machine): 0.1 µs for the header, as much to decode a
+// Produce of one partition, 40 ns for its answer.
 //
 // A parse error is INVALID_REQUEST, a version outside the codec's range
 // UNSUPPORTED_VERSION; the server closes the connection for either.

@@ -1,0 +1,118 @@
+package wire
+
+import (
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/kalda-io/kalda/kerr"
+)
+
+//go:generate go run ./schemagen
+
+// kind is how a field is read over.
+type kind uint8
+
+const (
+	kindFixed kind = iota // size bytes
+	kindString
+	kindBytes
+	kindArray          // elements made of fields, one after another
+	kindStruct         // fields
+	kindNullableStruct // a byte, negative for null, then fields
+	kindTags           // tagged fields; those known are in fields
+)
+
+// field is one field of a request, enough of it to read over it.
+type field struct {
+	kind kind
+	size uint8
+	// from and before bound the versions that have the field; before 0 is no bound.
+	from, before int16
+	tag          uint8
+	fields       []field
+}
+
+// schema is one request.
+type schema struct {
+	max    int16
+	fields []field
+}
+
+// CheckRequest walks the body of a request and tests its shape alone: lengths, counts,
+// tagged fields, strings in UTF-8 and no bytes too many. It must come before kmsg's
+// decoders, which make room for as many elements as a count claims and loop as often as a
+// tag count says, four thousand million times if need be. Null is left to them.
+//
+// Errors: UNSUPPORTED_VERSION for an unknown key or version, INVALID_REQUEST.
+func CheckRequest(key, version int16, body []byte) error {
+	if key < 0 || int(key) >= len(schemas) {
+		return kerr.With(kerr.UnsupportedVersion, "unknown API key %d", key)
+	}
+	s := &schemas[key]
+	name := kmsg.NameForKey(key)
+	if err := checkVersion(name, version, 0, s.max); err != nil {
+		return err
+	}
+	d := decoder{b: body}
+	d.walk(s.fields, version, IsFlexible(key, version))
+	return d.err(name, version)
+}
+
+// DecodeRequest decodes the body of a request with kmsg, after CheckRequest. The result
+// is a copy and does not alias body. For Produce and Fetch use their own types.
+//
+// Errors: UNSUPPORTED_VERSION for an unknown key or version, INVALID_REQUEST.
+func DecodeRequest(key, version int16, body []byte) (kmsg.Request, error) {
+	if err := CheckRequest(key, version, body); err != nil {
+		return nil, err
+	}
+	req := kmsg.RequestForKey(key)
+	req.SetVersion(version)
+	if err := req.ReadFrom(body); err != nil {
+		return nil, kerr.With(kerr.InvalidRequest, "%s version %d cannot be parsed: %s", kmsg.NameForKey(key), version, err)
+	}
+	return req, nil
+}
+
+// walk reads over fields. Recursion goes as deep as the schema, not as the bytes say.
+func (d *decoder) walk(fields []field, version int16, flex bool) {
+	for i := range fields {
+		f := &fields[i]
+		if version < f.from || f.before != 0 && version >= f.before {
+			continue
+		}
+		switch f.kind {
+		case kindFixed:
+			d.span(int64(f.size))
+		case kindString:
+			d.nullableString(flex)
+		case kindBytes:
+			d.nullableBytes(flex)
+		case kindArray:
+			for range max(d.nullableCount(flex, 1), 0) {
+				if d.walk(f.fields, version, flex); d.fail != "" {
+					return
+				}
+			}
+		case kindNullableStruct:
+			if d.int8() >= 0 {
+				d.walk(f.fields, version, flex)
+			}
+		case kindStruct:
+			d.walk(f.fields, version, flex)
+		case kindTags:
+			d.walkTags(f.fields, version, flex)
+		}
+	}
+}
+
+func (d *decoder) walkTags(fields []field, version int16, flex bool) {
+	for t := d.tags(flex); t.left > 0; {
+		tag, v := d.tag(&t)
+		for i := range fields {
+			if int64(fields[i].tag) == tag {
+				v.walk(fields[i:i+1], version, flex)
+				d.known(&v)
+			}
+		}
+	}
+}
