@@ -7,6 +7,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/kalda-io/kalda/internal/wire"
 )
 
 const (
@@ -69,7 +71,7 @@ func (c *conn) transmit() *closing {
 					encodedOther++
 				}
 			}
-			sizeAnswer(s.p.Resp)
+			wire.FinishFrame(s.p.Resp)
 			total += len(s.p.Resp)
 			n++
 		}

@@ -54,21 +54,21 @@ func (h *randomHandler) Handle(p *wire.Pending) wire.Outcome {
 		h.open[p.Conn] = map[int32]int16{}
 	}
 	for id, key := range h.open[p.Conn] {
-		if key != keyProduce || p.Key != keyProduce {
+		if key != wire.KeyProduce || p.Key != wire.KeyProduce {
 			h.t.Errorf("request %d (key %d) runs behind parked request %d (key %d)", p.CorrelationID, p.Key, id, key)
 		}
 	}
-	if p.Key != keyProduce && h.stagedAppend[p.Conn] {
+	if p.Key != wire.KeyProduce && h.stagedAppend[p.Conn] {
 		h.t.Errorf("request %d (key %d) runs before the staged appends are written", p.CorrelationID, p.Key)
 	}
 	h.staged[p.Conn]++
-	h.stagedAppend[p.Conn] = p.Key == keyProduce || h.stagedAppend[p.Conn]
+	h.stagedAppend[p.Conn] = p.Key == wire.KeyProduce || h.stagedAppend[p.Conn]
 	body := bytes.Clone(p.Body)
 	switch n := h.rnd.IntN(10); {
 	case n < 4:
 		p.Resp = append(p.Resp, body...)
 		return wire.Done
-	case n < 5 && p.Key == keyProduce && bytes.HasPrefix(body, []byte("quiet")):
+	case n < 5 && p.Key == wire.KeyProduce && bytes.HasPrefix(body, []byte("quiet")):
 		return wire.NoAnswer
 	default:
 		id := p.CorrelationID
