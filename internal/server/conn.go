@@ -215,7 +215,7 @@ func (c *conn) drain() *closing {
 		if frame == nil {
 			break
 		}
-		hd, body, err := parseHeader(frame)
+		hd, body, err := wire.ParseHeader(frame)
 		if err != nil {
 			return &closing{CloseBadHeader, err.Error()}
 		}

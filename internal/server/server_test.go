@@ -299,6 +299,31 @@ func TestPipelinedWithoutReading(t *testing.T) {
 	}
 }
 
+// A client that takes a large answer slowly is served, however long it takes; stalled
+// is only who takes nothing.
+func TestSlowReaderIsNotStalled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Options{OutputBytes: 64 << 20}, 64<<10)
+		r.h.pad = 12 << 20
+		c := r.dial()
+		_, _ = c.Write(append(request("produce", 1, "done"), request("produce", 2, "done")...))
+		total := 0
+		for buf := make([]byte, 50<<10); total < 2*(8+(12<<20)); {
+			<-time.After(time.Second)
+			n, err := c.Read(buf)
+			if err != nil {
+				t.Fatalf("after %d bytes: %v", total, err)
+			}
+			total += n
+		}
+		c.Close()
+		r.stop()
+		if st := r.s.Stats(); st.Closes[CloseStalled] != 0 || st.BytesOut != uint64(total) {
+			t.Errorf("%+v after %d bytes", st, total)
+		}
+	})
+}
+
 // answerReader reads answers from a connection.
 type answerReader struct {
 	c   net.Conn
