@@ -215,14 +215,14 @@ func (c *conn) drain() *closing {
 		if frame == nil {
 			break
 		}
-		hd, body, err := c.srv.headers.parse(frame)
+		hd, body, err := wire.ParseHeader(frame)
 		if err != nil {
-			return &closing{CloseBadHeader, "cannot read a request header: " + err.Error()}
+			return &closing{CloseBadHeader, err.Error()}
 		}
-		if string(hd.clientID) != c.wc.ClientID {
-			c.wc.ClientID = string(hd.clientID)
+		if string(hd.ClientID) != c.wc.ClientID {
+			c.wc.ClientID = string(hd.ClientID)
 		}
-		s, why := c.start(hd.key == keyProduce)
+		s, why := c.start(hd.Key == wire.KeyProduce)
 		if why != nil {
 			return why
 		}
@@ -275,14 +275,14 @@ func (c *conn) waitLocked() {
 }
 
 // handle runs one request.
-func (c *conn) handle(s *slot, hd *header, body []byte) {
+func (c *conn) handle(s *slot, hd *wire.Header, body []byte) {
 	p := &s.p
-	p.Key, p.Version, p.CorrelationID = hd.key, hd.version, hd.correlationID
+	p.Key, p.Version, p.CorrelationID = hd.Key, hd.Version, hd.CorrelationID
 	p.ClientID, p.Arrived, p.Body = c.wc.ClientID, c.now, body
-	p.Resp = appendResponseHeader(p.Resp[:0], hd)
+	p.Resp = wire.AppendResponseHeader(p.Resp[:0], hd.Key, hd.Version, hd.CorrelationID)
 	p.Encode, p.CloseReason, p.State = nil, "", nil
 	c.staged = true
-	if hd.key == keyProduce {
+	if hd.Key == wire.KeyProduce {
 		c.stagedProduce = true
 	}
 	c.requests++

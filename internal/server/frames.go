@@ -119,7 +119,7 @@ func (f *frames) space() []byte {
 	// if the frame at hand would fit.
 	if f.w == len(f.buf) || f.full && len(f.buf) < aheadBytes {
 		grown := make([]byte, 2*len(f.buf))
-		f.w = copy(grown, f.buf)
+		f.w = copy(grown, f.buf[:f.w])
 		f.buf = grown
 	}
 	return f.buf[f.w:min(end, len(f.buf))]

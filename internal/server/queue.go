@@ -29,7 +29,7 @@ type slot struct {
 	state slotState
 }
 
-func (s *slot) produce() bool { return s.p.Key == keyProduce }
+func (s *slot) produce() bool { return s.p.Key == wire.KeyProduce }
 
 // readerState is what the reader goroutine does, as far as others care.
 type readerState uint8

@@ -7,6 +7,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/kalda-io/kalda/internal/wire"
 )
 
 const (
@@ -16,6 +18,9 @@ const (
 	// smallBytes is the largest answer that is copied; copying this much costs less than
 	// one more entry in a writev(2).
 	smallBytes = 8 << 10
+	// portionBytes is what must get through within WriteStall, so the slowest reader that
+	// is served takes 17 KiB per second.
+	portionBytes = 1 << 20
 )
 
 // packs are shared by all connections: only a connection that writes needs one.
@@ -69,7 +74,7 @@ func (c *conn) transmit() *closing {
 					encodedOther++
 				}
 			}
-			sizeAnswer(s.p.Resp)
+			wire.FinishFrame(s.p.Resp)
 			total += len(s.p.Resp)
 			n++
 		}
@@ -81,10 +86,9 @@ func (c *conn) transmit() *closing {
 			q.wakeReader()
 			q.Unlock()
 		}
-		now := c.srv.o.Clock.Boot()
-		c.armWrite(now)
 		written, err := c.write(batch[:n])
 		c.srv.counts.bytesOut.Add(uint64(written))
+		now := c.srv.o.Clock.Boot()
 
 		q.Lock()
 		q.active = now
@@ -140,7 +144,7 @@ func (c *conn) writeFailedLocked(err error, left int) *closing {
 // side by side, large ones are sent from where they are.
 func (c *conn) write(slots []*slot) (written int, err error) {
 	if len(slots) == 1 {
-		return c.nc.Write(slots[0].p.Resp)
+		return c.writeVec(append(c.send.vec[:0], slots[0].p.Resp))
 	}
 	pack := packs.Get().(*[packBytes]byte)
 	defer packs.Put(pack)
@@ -173,17 +177,44 @@ func (c *conn) write(slots []*slot) (written int, err error) {
 	return written + n, err
 }
 
-func (c *conn) writeVec(vec [][]byte) (int, error) {
+// writeVec writes vec in portions, each with a deadline of its own: a client that is
+// slow but takes something is not a stalled one.
+func (c *conn) writeVec(vec [][]byte) (written int, err error) {
 	c.send.vec = vec // keeps what append grew
-	if len(vec) == 1 {
-		n, err := c.nc.Write(vec[0])
-		vec[0] = nil
-		return n, err
+	defer clear(vec)
+	for len(vec) > 0 {
+		c.armWrite(c.srv.o.Clock.Boot())
+		n, total := 0, 0
+		for n < len(vec) && total+len(vec[n]) <= portionBytes {
+			total += len(vec[n])
+			n++
+		}
+		switch {
+		case n == 0: // the first alone is too large
+			k, err := c.nc.Write(vec[0][:portionBytes])
+			written += k
+			if err != nil {
+				return written, err
+			}
+			vec[0] = vec[0][portionBytes:]
+		case n == 1:
+			k, err := c.nc.Write(vec[0])
+			written += k
+			if err != nil {
+				return written, err
+			}
+			vec = vec[1:]
+		default:
+			c.send.bufs = vec[:n:n]
+			k, err := c.send.bufs.WriteTo(c.nc)
+			written += int(k)
+			if err != nil {
+				return written, err
+			}
+			vec = vec[n:]
+		}
 	}
-	c.send.bufs = vec
-	n, err := c.send.bufs.WriteTo(c.nc)
-	clear(vec)
-	return int(n), err
+	return written, nil
 }
 
 // wakeWriterLocked gets the writer going, starting it if need be.

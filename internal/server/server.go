@@ -143,11 +143,10 @@ func (o *Options) validate() error {
 // Server accepts connections and serves them. One Server may serve several listeners
 // of the same name; they share its limits and counters.
 type Server struct {
-	o       Options
-	headers *headers
-	log     *closeLog
-	nextID  atomic.Uint64
-	counts  counters
+	o      Options
+	log    *closeLog
+	nextID atomic.Uint64
+	counts counters
 
 	mu struct {
 		sync.Mutex
@@ -162,7 +161,7 @@ func New(o Options) (*Server, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{o: o, headers: newHeaders()}
+	s := &Server{o: o}
 	s.log = newCloseLog(o.Logger, o.Clock)
 	s.mu.perIP = map[string]int{}
 	return s, nil

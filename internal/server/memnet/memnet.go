@@ -92,6 +92,11 @@ func (n *Network) Dial(ctx context.Context, _, addr string) (net.Conn, error) {
 	ours, theirs := pair(n.buffer, net.TCPAddrFromAddrPort(from), net.TCPAddrFromAddrPort(ap))
 	select {
 	case ln.incoming <- theirs:
+		select {
+		case <-ln.closed: // it may have been closed, and emptied, just before
+			theirs.Close()
+		default:
+		}
 		return ours, nil
 	case <-ln.closed:
 		return nil, fmt.Errorf("dial %s: %w", addr, syscall.ECONNREFUSED)

@@ -1,0 +1,134 @@
+package measure
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/kalda-io/kalda/bench/load"
+)
+
+// Comparison is the outcome of one row.
+type Comparison struct {
+	Row     string       `json:"row"`
+	Text    string       `json:"text"`
+	Policy  string       `json:"policy"`
+	Rounds  int          `json:"rounds"`
+	Seconds float64      `json:"seconds"`
+	Load    load.Options `json:"load"`
+	// Ours and Theirs are the medians of the rounds, each figure by itself.
+	Ours   Figures `json:"kalda"`
+	Theirs Figures `json:"kfake"`
+	// Faster is our rate over theirs, Cheaper their CPU time (per request, or per GB for
+	// Fetch) over ours: above 1 is better for us.
+	Faster  float64 `json:"faster"`
+	Cheaper float64 `json:"cheaper"`
+}
+
+// Figures are what is printed of a side.
+type Figures struct {
+	RequestsPerSecond float64 `json:"requests_per_second"`
+	MBPerSecond       float64 `json:"mb_per_second"`
+	CPUPerRequest     float64 `json:"cpu_us_per_request"`
+	CPUPerGB          float64 `json:"cpu_s_per_gb"`
+	P50               float64 `json:"p50_us"`
+	P99               float64 `json:"p99_us"`
+	PeakMemory        float64 `json:"peak_memory"`
+	ReadyMillis       float64 `json:"ready_ms"`
+}
+
+// Compare runs a row: round after round, one side after the other, the order changing
+// from round to round, so that a noisy minute of the machine meets both.
+func Compare(ctx context.Context, row Row, ours, theirs func(durable bool) Side, rounds int, each time.Duration, progress io.Writer) (Comparison, error) {
+	c := Comparison{Row: row.Name, Text: row.Text, Policy: "os", Rounds: rounds, Seconds: each.Seconds(), Load: row.Load}
+	if row.Durable {
+		c.Policy = "commit"
+	}
+	row.Load.Time = each
+	var runs [2][]Measured
+	for round := range rounds {
+		for turn := range 2 {
+			i := (round + turn) % 2
+			side := [...]func(bool) Side{ours, theirs}[i](row.Durable)
+			m, err := Run(ctx, side, row.Load)
+			if err != nil {
+				return c, fmt.Errorf("%s: %w", row.Name, err)
+			}
+			runs[i] = append(runs[i], m)
+			fmt.Fprintf(progress, "%-14s round %d %-6s %9.0f requests/s %8.1f MB/s %8.2f CPU-us/request %6.2f CPU-s/GB\n",
+				row.Name, round+1, side.Name, m.RequestsPerSecond(), m.MBPerSecond(), m.CPUPerRequest(), m.CPUPerGB())
+		}
+	}
+	c.Ours, c.Theirs = figures(runs[0]), figures(runs[1])
+	c.Faster = c.Ours.RequestsPerSecond / c.Theirs.RequestsPerSecond
+	c.Cheaper = c.Theirs.CPUPerRequest / c.Ours.CPUPerRequest
+	if row.Load.Fetch { // the sizes of answers differ, so requests do not compare
+		c.Faster = c.Ours.MBPerSecond / c.Theirs.MBPerSecond
+		c.Cheaper = c.Theirs.CPUPerGB / c.Ours.CPUPerGB
+	}
+	return c, nil
+}
+
+func figures(runs []Measured) Figures {
+	middle := func(f func(*Measured) float64) float64 {
+		all := make([]float64, len(runs))
+		for i := range runs {
+			all[i] = f(&runs[i])
+		}
+		return median(all)
+	}
+	return Figures{
+		RequestsPerSecond: middle(func(m *Measured) float64 { return m.RequestsPerSecond() }),
+		MBPerSecond:       middle(func(m *Measured) float64 { return m.MBPerSecond() }),
+		CPUPerRequest:     middle(func(m *Measured) float64 { return m.CPUPerRequest() }),
+		CPUPerGB:          middle(func(m *Measured) float64 { return m.CPUPerGB() }),
+		P50:               middle(func(m *Measured) float64 { return m.P50 }),
+		P99:               middle(func(m *Measured) float64 { return m.P99 }),
+		PeakMemory:        middle(func(m *Measured) float64 { return float64(m.PeakMemory) }),
+		ReadyMillis:       middle(func(m *Measured) float64 { return m.ReadyMillis }),
+	}
+}
+
+// median of an even number is the mean of the middle two; 0 for none.
+func median(v []float64) float64 {
+	if len(v) == 0 {
+		return 0
+	}
+	v = slices.Sorted(slices.Values(v))
+	n := len(v)
+	return (v[(n-1)/2] + v[n/2]) / 2
+}
+
+// Table prints comparisons, ratios first.
+func Table(w io.Writer, all []Comparison) error {
+	t := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
+	head := []string{"row", "policy", "faster", "cheaper", "requests/s", "kfake", "MB/s", "kfake", "CPU us/request", "kfake", "CPU s/GB", "kfake", "p50 us", "kfake", "p99 us", "kfake"}
+	line := func(cells []string) { fmt.Fprintln(t, "| "+strings.Join(cells, "\t| ")+"\t|") }
+	line(head)
+	rule := make([]string, len(head))
+	for i := range rule {
+		rule[i] = "---"
+		if i >= 2 {
+			rule[i] = "---:"
+		}
+	}
+	line(rule)
+	for _, c := range all {
+		pair := func(format string, a, b float64) []string {
+			return []string{fmt.Sprintf(format, a), fmt.Sprintf(format, b)}
+		}
+		cells := []string{c.Row, c.Policy, fmt.Sprintf("%.2fx", c.Faster), fmt.Sprintf("%.2fx", c.Cheaper)}
+		cells = append(cells, pair("%.0f", c.Ours.RequestsPerSecond, c.Theirs.RequestsPerSecond)...)
+		cells = append(cells, pair("%.1f", c.Ours.MBPerSecond, c.Theirs.MBPerSecond)...)
+		cells = append(cells, pair("%.2f", c.Ours.CPUPerRequest, c.Theirs.CPUPerRequest)...)
+		cells = append(cells, pair("%.2f", c.Ours.CPUPerGB, c.Theirs.CPUPerGB)...)
+		cells = append(cells, pair("%.0f", c.Ours.P50, c.Theirs.P50)...)
+		cells = append(cells, pair("%.0f", c.Ours.P99, c.Theirs.P99)...)
+		line(cells)
+	}
+	return t.Flush()
+}
