@@ -108,7 +108,7 @@ func (p *Planner) checkResource(r meta.ConfigChange) error {
 	switch r.Kind {
 	case meta.ResourceTopic:
 		if n := p.st.TopicNames[r.Name]; n == nil || n.Status != meta.TopicLive {
-			return kerr.UnknownTopicOrPartition
+			return kerr.With(kerr.UnknownTopicOrPartition, "Topic '%s' does not exist.", r.Name)
 		}
 	case meta.ResourceBroker:
 		if r.Name == "" {

@@ -79,9 +79,9 @@ func (p *Planner) fenceBrokers(now Now) ([]Change, time.Duration) {
 		}
 		next := *s
 		next.Status = meta.BrokerFenced
-		c := Change{Note: fmt.Sprintf("broker %d epoch %d is fenced: its registration is gone", id, s.Epoch)}
-		if reg != nil {
-			c.Note = "" // a restart is no news
+		var c Change
+		if reg == nil && s.Status != meta.BrokerDraining { // a restart or a clean stop is no news
+			c.Note = fmt.Sprintf("broker %d epoch %d is fenced: its registration is gone", id, s.Epoch)
 		}
 		c.put(p.keys.BrokerState(id), next)
 		changes = append(changes, c)

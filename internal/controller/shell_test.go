@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -35,9 +36,42 @@ type node struct {
 	id   model.BrokerID
 	ctl  *controller.Controller
 	reg  *controller.Registrar
-	stop func() // ends without a goodbye: nothing is deleted
+	stop func()
 	wg   sync.WaitGroup
+	// dead makes the store refuse everything, as it does to a process that is gone.
+	dead  atomic.Bool
+	clock model.Clock
 }
+
+// mortal is a store that only a living process reaches.
+type mortal struct {
+	meta.Store
+	dead *atomic.Bool
+}
+
+var errDead = errors.New("this process is dead")
+
+func (s mortal) Txn(ctx context.Context, x meta.Txn) (meta.TxnResult, error) {
+	if s.dead.Load() {
+		return meta.TxnResult{}, errDead
+	}
+	return s.Store.Txn(ctx, x)
+}
+
+func (s mortal) Revoke(ctx context.Context, id meta.LeaseID) error {
+	if s.dead.Load() {
+		return errDead
+	}
+	return s.Store.Revoke(ctx, id)
+}
+
+// forget leaves a broker out of close.
+func (c *cluster) forget(n *node) {
+	c.nodes = slices.DeleteFunc(c.nodes, func(o *node) bool { return o == n })
+	c.local = slices.DeleteFunc(c.local, func(o *controller.Controller) bool { return o == n.ctl })
+}
+
+func contains(b []byte, s string) bool { return strings.Contains(string(b), s) }
 
 // testLog shows warnings of a failing test.
 func testLog(t *testing.T) *slog.Logger {
@@ -82,7 +116,9 @@ func (c *cluster) start(id model.BrokerID, incarnation string, mod ...func(*cont
 	for _, m := range mod {
 		m(&co, &ro)
 	}
-	n := &node{id: id, ctl: controller.New(co), reg: controller.NewRegistrar(ro)}
+	n := &node{id: id, clock: co.Clock}
+	co.Store, ro.Store = mortal{co.Store, &n.dead}, mortal{ro.Store, &n.dead}
+	n.ctl, n.reg = controller.New(co), controller.NewRegistrar(ro)
 	if _, err := n.reg.Register(c.ctx()); err != nil {
 		c.t.Fatal(err)
 	}

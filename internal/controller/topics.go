@@ -342,7 +342,7 @@ func (p *Planner) DeleteTopics(ids []model.TopicID, nowMs int64) ([]error, []Cha
 			errs[i] = kerr.With(kerr.InvalidRequest, "Duplicate topic id.")
 			continue
 		case r == nil || r.Status != meta.TopicLive:
-			errs[i] = kerr.UnknownTopicID
+			errs[i] = kerr.With(kerr.UnknownTopicID, "No topic has the id %s.", id)
 			continue
 		}
 		rec := *r
@@ -384,7 +384,7 @@ func (p *Planner) CreatePartitions(reqs []meta.MorePartitions) ([]error, []Chang
 func (p *Planner) createPartitions(r meta.MorePartitions, pl *placement) ([]Change, error) {
 	name := p.st.TopicNames[r.Topic]
 	if name == nil || name.Status != meta.TopicLive {
-		return nil, kerr.UnknownTopicOrPartition
+		return nil, kerr.With(kerr.UnknownTopicOrPartition, "Topic '%s' does not exist.", r.Topic)
 	}
 	rec := *p.st.Topics[name.ID]
 	add := int(r.Count - rec.Partitions)
