@@ -21,6 +21,10 @@ func (s *Shard) describe(c *Call, req *kmsg.DescribeGroupsRequest) {
 func (s *Shard) describeOne(c *Call, version int16, id string) kmsg.DescribeGroupsResponseGroup {
 	rg := kmsg.NewDescribeGroupsResponseGroup()
 	rg.Group = id
+	if id == "" {
+		rg.ErrorCode, rg.ErrorMessage = kerr.InvalidGroupID.Code, kerr.Message(kerr.InvalidGroupID)
+		return rg
+	}
 	g := s.groups[id]
 	if g == nil {
 		rg.State = "Dead"

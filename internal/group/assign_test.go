@@ -33,9 +33,11 @@ func rangeAssign(members []kmsg.JoinGroupResponseMember, topics map[string]int32
 	for _, topic := range sortedKeys(topics) {
 		var ids []string
 		for _, m := range members {
-			if sub, ok := readSubscription(m.ProtocolMetadata); ok && slices.Contains(sub.topics, topic) {
-				ids = append(ids, m.MemberID)
-			}
+			subscribedTopics(m.ProtocolMetadata, func(t string) {
+				if t == topic {
+					ids = append(ids, m.MemberID)
+				}
+			})
 		}
 		slices.Sort(ids)
 		next, n := 0, int(topics[topic])
@@ -58,9 +60,10 @@ func rangeAssign(members []kmsg.JoinGroupResponseMember, topics map[string]int32
 func cooperativeAssign(members []kmsg.JoinGroupResponseMember, topics map[string]int32) []kmsg.SyncGroupRequestGroupAssignment {
 	owner := map[string]string{}
 	for _, m := range members {
-		sub, _ := readSubscription(m.ProtocolMetadata)
-		for _, tp := range sub.owned {
-			owner[tp] = m.MemberID
+		var md kmsg.ConsumerMemberMetadata
+		_ = md.ReadFrom(m.ProtocolMetadata)
+		for _, o := range ownedPartitions(&md) {
+			owner[fmt.Sprintf("%s-%d", o.topic, o.partition)] = m.MemberID
 		}
 	}
 	given := map[string]map[string][]int32{}

@@ -190,9 +190,6 @@ func (g *group) rebalanceTimeout() time.Duration {
 	return d
 }
 
-// isSimple says that the group only holds offsets that were committed from outside.
-func (g *group) isSimple() bool { return g.protocolType == "" && len(g.members) == 0 }
-
 // isVoid says that nothing would be lost if the group were forgotten.
 func (g *group) isVoid() bool {
 	return g.state == empty && !g.written && len(g.members) == 0 && len(g.pending) == 0 && len(g.offsets) == 0
@@ -326,12 +323,8 @@ func (g *group) readSubscriptions() {
 	}
 	topics := map[string]bool{}
 	for _, m := range g.members {
-		sub, ok := readSubscription(m.metadata(g.protocol))
-		if !ok {
+		if !subscribedTopics(m.metadata(g.protocol), func(t string) { topics[t] = true }) {
 			return
-		}
-		for _, t := range sub.topics {
-			topics[t] = true
 		}
 	}
 	g.subscribed, g.subscribedKnown = topics, true

@@ -91,27 +91,6 @@ func (h *history) encode() []byte {
 	return b
 }
 
-// subscription is what we read of a consumer's metadata.
-type subscription struct{ topics, owned []string }
-
-// readSubscription decodes the part of the consumer protocol's metadata that all its
-// versions share, and the owned partitions where they are given.
-func readSubscription(b []byte) (subscription, bool) {
-	m := kmsg.NewConsumerMemberMetadata()
-	if err := m.ReadFrom(b); err != nil {
-		return subscription{}, false
-	}
-	sub := subscription{topics: m.Topics}
-	for _, o := range m.OwnedPartitions {
-		for _, p := range o.Partitions {
-			sub.owned = append(sub.owned, fmt.Sprintf("%s-%d", o.Topic, p))
-		}
-	}
-	slices.Sort(sub.topics)
-	slices.Sort(sub.owned)
-	return sub, true
-}
-
 // measureTopics remembers how large the group's topics are in this generation.
 func (s *Shard) measureTopics(g *group) {
 	g.sizes = make(map[string]int32, len(g.subscribed))
@@ -135,19 +114,13 @@ func (s *Shard) rejoinReason(g *group, m *member, req *kmsg.JoinGroupRequest) st
 	if m.matches(req.Protocols) { // only a leader of a stable group gets here
 		return withReason(m.name()+": the leader rejoined", req.Reason)
 	}
-	if g.protocolType == consumerProtocol {
-		was, ok := readSubscription(m.metadata(g.protocol))
-		for i := range req.Protocols {
-			if !ok || req.Protocols[i].Name != g.protocol {
-				continue
-			}
-			if is, ok := readSubscription(req.Protocols[i].Metadata); ok {
-				switch {
-				case !slices.Equal(was.topics, is.topics):
-					return withReason(m.name()+": rejoined with new subscription", req.Reason)
-				case !slices.Equal(was.owned, is.owned):
-					return withReason(m.name()+": rejoined after its partitions changed", req.Reason)
-				}
+	for i := range req.Protocols {
+		if g.protocolType == consumerProtocol && req.Protocols[i].Name == g.protocol {
+			switch compareSubscriptions(m.metadata(g.protocol), req.Protocols[i].Metadata) {
+			case topicsDiffer:
+				return withReason(m.name()+": rejoined with new subscription", req.Reason)
+			case ownedDiffer:
+				return withReason(m.name()+": rejoined after its partitions changed", req.Reason)
 			}
 		}
 	}

@@ -25,6 +25,10 @@ const (
 	offsetValue = 3
 	// offsetValueExpire is the one version that has an expiry of its own.
 	offsetValueExpire = 1
+	// maxValue is the highest version of a value that is read. The next one begins the
+	// flexible encoding, of which nothing is in use, and in which four bytes can ask the
+	// decoder for four billion tagged fields.
+	maxValue = 3
 )
 
 // committed is one committed offset.
@@ -98,6 +102,17 @@ func offsetKey(group, topic string, partition int32) []byte {
 // errKey is the error for a record that has no key of a kind we know.
 var errKey = errors.New("the key is cut short or null")
 
+// checkValue refuses values of versions that this code does not know.
+func checkValue(b []byte) error {
+	if len(b) < 2 {
+		return errors.New("the value is cut short")
+	}
+	if v := int16(binary.BigEndian.Uint16(b)); v < 0 || v > maxValue {
+		return fmt.Errorf("the value has version %d", v)
+	}
+	return nil
+}
+
 // Replay implements coordinator.Core. Records of kinds that later versions add are
 // passed over, as Kafka does.
 func (s *Shard) Replay(r *record.Record) error {
@@ -129,6 +144,9 @@ func (s *Shard) replayOffset(r *record.Record) error {
 		return nil
 	}
 	var v kmsg.OffsetCommitValue
+	if err := checkValue(r.Value); err != nil {
+		return fmt.Errorf("offset of group %s: %w", k.Group, err)
+	}
 	if err := v.ReadFrom(r.Value); err != nil {
 		return fmt.Errorf("offset of group %s: %w", k.Group, err)
 	}
@@ -165,6 +183,9 @@ func (s *Shard) replayGroup(r *record.Record) error {
 		return nil
 	}
 	var v kmsg.GroupMetadataValue
+	if err := checkValue(r.Value); err != nil {
+		return fmt.Errorf("group %s: %w", k.Group, err)
+	}
 	if err := v.ReadFrom(r.Value); err != nil {
 		return fmt.Errorf("group %s: %w", k.Group, err)
 	}
