@@ -135,6 +135,7 @@ Start one here with 'kalda dev', then in a second terminal:
 		a.topicCommand(),
 		a.produceCommand(),
 		a.consumeCommand(),
+		a.groupCommand(),
 		a.versionCommand(),
 		a.generateCommand(),
 	)
