@@ -136,6 +136,8 @@ Start one here with 'kalda dev', then in a second terminal:
 		a.produceCommand(),
 		a.consumeCommand(),
 		a.groupCommand(),
+		a.clusterCommand(),
+		a.doctorCommand(),
 		a.versionCommand(),
 		a.generateCommand(),
 	)
