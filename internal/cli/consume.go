@@ -204,7 +204,7 @@ func (r *consumeRun) prepareGroup(ctx context.Context, admin *client) error {
 	}
 	switch {
 	case r.placeGiven && known > 0:
-		r.note("note: group %s has committed offsets in %d of %d partitions, and -o does not count there; `kalda group seek` moves them", r.spec.group, known, len(r.at))
+		r.note("note: group %s has committed offsets in %d of %d partitions, and -o does not count there; 'kalda group seek' moves them", r.spec.group, known, len(r.at))
 	case known == 0 && r.spec.start.kind == startDefault && r.StdoutTTY && r.StderrTTY:
 		r.note("group %s has no committed offsets: waiting for new records, -o start reads from the beginning", r.spec.group)
 	}
@@ -223,6 +223,9 @@ func (r *consumeRun) loop(ctx context.Context, shown *progressCount) error {
 		if err != nil {
 			f.release()
 			return err
+		}
+		if r.spec.group != "" {
+			r.noticeIdle(ctx, r.Now())
 		}
 		var printErr error
 		f.each(func(rec *record) bool {
@@ -298,9 +301,6 @@ func (r *consumeRun) quiet(ctx context.Context) error {
 		r.unreachable = true
 		r.note("note: cannot reach the broker at %s: %s; trying on", addr, dialReason(err))
 	}
-	if r.spec.group != "" {
-		r.noticeIdle(ctx, now)
-	}
 	if !r.spec.toEnd {
 		return nil
 	}
@@ -366,7 +366,7 @@ func (r *consumeRun) skipEmptyTails(ctx context.Context) {
 // size decides.
 func (r *consumeRun) noticeIdle(ctx context.Context, now time.Time) {
 	owned, changes := r.c.assignment()
-	if changes == r.seen || now.Before(r.nextIdle) {
+	if changes == r.seen {
 		return
 	}
 	if len(owned) > 0 {
@@ -376,7 +376,10 @@ func (r *consumeRun) noticeIdle(ctx context.Context, now time.Time) {
 		r.seen, r.idle = changes, false
 		return
 	}
-	r.nextIdle = now.Add(time.Second)
+	if now.Before(r.nextIdle) {
+		return
+	}
+	r.nextIdle = now.Add(pollWait)
 	bound, cancel := r.within(ctx)
 	defer cancel()
 	members, stable, err := r.c.groupSize(bound, r.spec.group)

@@ -132,16 +132,14 @@ func protocolExit(k *kerr.Error) int {
 // hints for errors where the command line knows what to type next.
 func commandHint(k *kerr.Error) string {
 	switch k.Name {
-	case "UNKNOWN_TOPIC_OR_PARTITION":
-		return "`kalda topic list` shows what there is"
 	case "GROUP_ID_NOT_FOUND":
-		return "`kalda group list` shows what there is"
+		return "'kalda group list' shows what there is"
 	case "NON_EMPTY_GROUP":
-		return "stop its members first; `kalda group describe` names them"
+		return "stop its members first; 'kalda group describe' names them"
 	case "INCONSISTENT_GROUP_PROTOCOL":
 		return "the group's members use another assignor; choose it with -X partition.assignment.strategy=range"
 	case "MESSAGE_TOO_LARGE":
-		return "`kalda topic alter TOPIC --set max.message.bytes=2MiB` raises the limit"
+		return "'kalda topic alter TOPIC --set max.message.bytes=2MiB' raises the limit"
 	}
 	return k.Hint
 }

@@ -132,12 +132,12 @@ func (a *app) cannotReach(err error) error {
 	}
 	f := &failure{
 		what: "cannot reach " + strings.Join(a.brokers, ",") + ": " + dialReason(err),
-		hint: "`kalda doctor` finds out where the way ends",
+		hint: "'kalda doctor' finds out where the way ends",
 		code: ExitUnreachable,
 		err:  errors.Join(errUnreachable, err),
 	}
 	if errors.Is(err, syscall.ECONNREFUSED) {
-		f.hint = "nothing listens there; `kalda dev` starts a broker, -b HOST:PORT or KALDA_BROKERS names another one"
+		f.hint = "nothing listens there; 'kalda dev' starts a broker, -b HOST:PORT or KALDA_BROKERS names another one"
 	}
 	return f
 }
@@ -177,13 +177,13 @@ func (c *client) explain(err error) error {
 		if addr, dial := c.dials.last(); dial != nil {
 			return &failure{
 				what: "cannot reach the broker at " + addr + ": " + dialReason(dial),
-				hint: "the cluster advertises that address; `kalda doctor` checks each one from here",
+				hint: "the cluster advertises that address; 'kalda doctor' checks each one from here",
 				code: ExitUnreachable,
 				err:  errors.Join(errUnreachable, err),
 			}
 		}
 		if errors.Is(err, context.DeadlineExceeded) {
-			return &failure{what: "no answer in time", hint: "--timeout gives it longer; `kalda doctor` finds out where the way ends", code: ExitUnreachable, err: err}
+			return &failure{what: "no answer in time", hint: "--timeout gives it longer; 'kalda doctor' finds out where the way ends", code: ExitUnreachable, err: err}
 		}
 	}
 	return err

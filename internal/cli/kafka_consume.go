@@ -147,11 +147,15 @@ func (a *app) openConsumer(ctx context.Context, s consumeSpec, at map[model.Topi
 		kgo.FetchMaxBytes(16 << 20),
 		kgo.MaxConcurrentFetches(3),
 	}
+	wait := 500 * time.Millisecond // Kafka's default of fetch.max.wait.ms
 	if s.toEnd {
+		// A fetch that waits on empty partitions holds up the one behind it.
+		wait = 50 * time.Millisecond
 		// A log may end in a marker of a transaction; without seeing it we would wait for
 		// a record that never comes.
 		opts = append(opts, kgo.KeepControlRecords())
 	}
+	opts = append(opts, kgo.FetchMaxWait(wait))
 	if s.group == "" {
 		places := make(map[string]map[int32]kgo.Offset)
 		for tp, o := range at {

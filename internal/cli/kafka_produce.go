@@ -143,7 +143,7 @@ func (p *producer) prepare(ctx context.Context, s produceSpec) error {
 		case errors.Is(err, kerr.UnknownTopicOrPartition) && time.Since(began) > createWait:
 			return &failure{
 				what: "topic " + s.topic + " does not exist, and the cluster does not create topics on first use",
-				hint: "`kalda topic create " + s.topic + "`",
+				hint: "'kalda topic create " + s.topic + "' makes it",
 				err:  err,
 			}
 		}

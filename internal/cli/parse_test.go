@@ -182,7 +182,7 @@ func TestHumanForms(t *testing.T) {
 		}
 	}
 	for in, want := range map[time.Duration]string{
-		-time.Second: "0s", 0: "0ms", 340 * time.Millisecond: "340ms", 1200 * time.Millisecond: "1.2s", 3 * time.Second: "3s",
+		-time.Second: "0s", 0: "0s", 340 * time.Millisecond: "340ms", 1200 * time.Millisecond: "1.2s", 3 * time.Second: "3s",
 		59 * time.Second: "59s", 185 * time.Second: "3m5s", 2 * time.Hour: "2h", 99 * time.Hour: "4d3h",
 	} {
 		if got := humanDuration(in); got != want {

@@ -150,10 +150,8 @@ func humanSize(n int64) string {
 // humanDuration prints a duration with at most two units: 340ms, 12s, 3m5s, 2h, 4d3h.
 func humanDuration(d time.Duration) string {
 	switch {
-	case d < 0:
-		return "0s"
 	case d < time.Millisecond:
-		return "0ms"
+		return "0s"
 	case d < time.Second:
 		return fmt.Sprintf("%dms", d.Milliseconds())
 	case d < 10*time.Second:

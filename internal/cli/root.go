@@ -135,6 +135,9 @@ Start one here with 'kalda dev', then in a second terminal:
 		a.topicCommand(),
 		a.produceCommand(),
 		a.consumeCommand(),
+		a.groupCommand(),
+		a.clusterCommand(),
+		a.doctorCommand(),
 		a.versionCommand(),
 		a.generateCommand(),
 	)

@@ -41,10 +41,11 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"code":    scriptCode,
-			"waitout": scriptWaitout,
-			"lines":   scriptLines,
-			"big":     scriptBig,
+			"code":     scriptCode,
+			"waitout":  scriptWaitout,
+			"waitfile": scriptWaitfile,
+			"lines":    scriptLines,
+			"big":      scriptBig,
 		},
 	})
 }
@@ -81,6 +82,23 @@ func scriptWaitout(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	ts.Fatalf("%q did not come", args[0])
+}
+
+// scriptWaitfile waits until a file that a background command writes has a text.
+func scriptWaitfile(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: waitfile FILE TEXT")
+	}
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); <-tick.C {
+		// Until the command has opened it there is no file.
+		b, _ := os.ReadFile(ts.MkAbs(args[0]))
+		if strings.Contains(string(b), args[1]) {
+			return
+		}
+	}
+	ts.Fatalf("%q did not come", args[1])
 }
 
 // scriptLines writes a file of numbered lines: lines FILE N.
