@@ -13,7 +13,7 @@ var byCode = [...]*Error{
 	UnknownTopicOrPartition,
 	InvalidFetchSize,
 	LeaderNotAvailable,
-	NotLeaderForPartition,
+	NotLeaderOrFollower,
 	RequestTimedOut,
 	BrokerNotAvailable,
 	ReplicaNotAvailable,

@@ -2,7 +2,7 @@
 // can help, what happened and what to do. Any layer of kalda returns these errors
 // (wrapped with what it did); only the broker turns them into codes on the wire.
 //
-//	if errors.Is(err, kerr.NotLeaderForPartition) { ... }
+//	if errors.Is(err, kerr.NotLeaderOrFollower) { ... }
 //	code := kerr.Code(err)
 package kerr
 

@@ -38,7 +38,8 @@ func TestTableMatchesFranzGo(t *testing.T) {
 			t.Errorf("%d %s: not known elsewhere", e.Code, e.Name)
 			continue
 		}
-		if e.Name != o.Message {
+		// Kafka renamed code 6 when followers began to serve reads (KIP-392).
+		if e.Name != o.Message && e.Code != 6 {
 			t.Errorf("%d: name %s, elsewhere %s", e.Code, e.Name, o.Message)
 		}
 		if e.Retriable != o.Retriable && !asKafka[e.Code] {

@@ -27,10 +27,10 @@ var (
 	// being created or elected.
 	LeaderNotAvailable = define(5, "LEADER_NOT_AVAILABLE", true,
 		"the partition has no leader at the moment", "try again; 'kalda topic describe' shows the replicas")
-	// NotLeaderForPartition is NOT_LEADER_FOR_PARTITION (6). Produce, Fetch and ListOffsets return
+	// NotLeaderOrFollower is NOT_LEADER_OR_FOLLOWER (6). Produce, Fetch and ListOffsets return
 	// it on a broker that no longer leads the partition; newer Kafka calls it
 	// NOT_LEADER_OR_FOLLOWER.
-	NotLeaderForPartition = define(6, "NOT_LEADER_FOR_PARTITION", true,
+	NotLeaderOrFollower = define(6, "NOT_LEADER_OR_FOLLOWER", true,
 		"this broker does not lead the partition", "ask for fresh metadata and send to the leader")
 	// RequestTimedOut is REQUEST_TIMED_OUT (7). Returned when replicas, a coordinator or the
 	// controller did not answer in the time that the request allows.

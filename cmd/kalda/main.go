@@ -2,11 +2,67 @@
 package main
 
 import (
+	"context"
 	"os"
+	"strings"
 
+	"github.com/kalda-io/kalda"
 	"github.com/kalda-io/kalda/internal/cli"
 )
 
-func main() {
-	os.Exit(cli.Main(nil))
+func main() { os.Exit(cli.Main(start)) }
+
+// start runs nodes for the command line.
+func start(ctx context.Context, r cli.StartRequest) (cli.Running, error) {
+	var k *kalda.Kalda
+	var err error
+	if r.Mode == cli.ModeStart {
+		k, err = kalda.StartNode(ctx, kalda.NodeOptions{ConfigFile: r.ConfigFile, Env: r.Env, Set: r.Set, Logger: r.Logger})
+	} else {
+		o := kalda.Options{
+			Brokers: r.Brokers, DataDir: r.DataDir, Ephemeral: r.Ephemeral,
+			Kafka: r.KafkaAddr, HTTP: r.HTTPAddr, Config: map[string]string{}, Logger: r.Logger,
+		}
+		for _, kv := range r.Set {
+			key, value, _ := strings.Cut(kv, "=")
+			o.Config[key] = value
+		}
+		k, err = kalda.Start(ctx, o)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &running{Kalda: k, closed: make(chan struct{})}, nil
 }
+
+// running adapts a cluster to what the command line waits for.
+type running struct {
+	*kalda.Kalda
+	closed chan struct{}
+}
+
+// Wait implements cli.Running.
+func (r *running) Wait() error {
+	select {
+	case err := <-r.Failed():
+		return err
+	case <-r.closed:
+		return nil
+	}
+}
+
+// Close implements cli.Running.
+func (r *running) Close(ctx context.Context) error {
+	done := make(chan error, 1) // the goroutine ends even if nobody waits any more
+	go func() { done <- r.Kalda.Close() }()
+	select {
+	case err := <-done:
+		close(r.closed)
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Reload implements cli.Running: there is nothing yet that a running node reads again.
+func (r *running) Reload() error { return nil }

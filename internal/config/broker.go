@@ -6,6 +6,9 @@ import (
 	"time"
 )
 
+// EmbeddedMetadata is the value of kalda.metadata that keeps the ensemble in the process.
+const EmbeddedMetadata = "embedded"
+
 // Dynamic are the dynamic broker configs that concern one broker.
 type Dynamic struct {
 	// Default are the values for all brokers, Broker those of this one, which are stronger.

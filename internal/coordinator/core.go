@@ -53,7 +53,7 @@ type Core[C Call] interface {
 type Log interface {
 	// Append writes b, whose offsets and leader epoch it stamps in place, if this broker
 	// still leads at that epoch, and returns the offset of its last record. Errors are
-	// kerr errors; NotLeaderForPartition means that leadership is lost for good.
+	// kerr errors; NotLeaderOrFollower means that leadership is lost for good.
 	Append(b record.Batch) (last model.Offset, err error)
 	// NotifyCommitted calls done once: with nil when the high watermark has passed
 	// offset upTo in this leader epoch, with an error when leadership is lost. It may

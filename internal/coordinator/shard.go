@@ -284,7 +284,7 @@ func (s *shard[C]) replayBatches(core Core[C], reader *record.Reader, buf []byte
 }
 
 func (s *shard[C]) loadError(at model.Offset, err error) error {
-	if errors.Is(err, kerr.NotLeaderForPartition) {
+	if errors.Is(err, kerr.NotLeaderOrFollower) {
 		return kerr.NotCoordinator
 	}
 	return fmt.Errorf("load from offset %d: %w: %w", at, kerr.CoordinatorNotAvailable, err)
@@ -457,7 +457,7 @@ func (s *shard[C]) append(records []record.Record) error {
 // CoordinatorOperationExceptionHelper).
 func (s *shard[C]) appendError(err error) error {
 	switch {
-	case errors.Is(err, kerr.NotLeaderForPartition), errors.Is(err, kerr.KafkaStorageError), errors.Is(err, kerr.FencedLeaderEpoch):
+	case errors.Is(err, kerr.NotLeaderOrFollower), errors.Is(err, kerr.KafkaStorageError), errors.Is(err, kerr.FencedLeaderEpoch):
 		return fmt.Errorf("append: %w: %w", kerr.NotCoordinator, err)
 	case errors.Is(err, kerr.MessageTooLarge), errors.Is(err, kerr.RecordListTooLarge), errors.Is(err, kerr.InvalidFetchSize):
 		return fmt.Errorf("append: %w: %w", kerr.UnknownServerError, err)

@@ -1,0 +1,71 @@
+package broker
+
+import (
+	"sort"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/kalda-io/kalda/internal/replica"
+	"github.com/kalda-io/kalda/internal/wire"
+	"github.com/kalda-io/kalda/kerr"
+)
+
+// DescribeLogDirs (35): 0 to 5; sizes of the volume from v4 (KIP-827), cordoned
+// directories from v5 (KIP-1066; none is ever cordoned here).
+func (b *Broker) describeLogDirs(_ *wire.Pending, req *kmsg.DescribeLogDirsRequest) kmsg.Response {
+	resp := kmsg.NewPtrDescribeLogDirsResponse()
+	want := map[string]map[int32]bool{}
+	for _, t := range req.Topics {
+		m := map[int32]bool{}
+		for _, p := range t.Partitions {
+			m[p] = true
+		}
+		want[t.Topic] = m
+	}
+	type found struct {
+		part  *replica.Partition
+		stats replica.Stats
+	}
+	byDir := map[string]map[string][]found{}
+	for _, p := range b.o.Replicas.Partitions() {
+		if req.Topics != nil && !want[p.TP.Topic][p.TP.Partition] {
+			continue
+		}
+		topics := byDir[p.Dir()]
+		if topics == nil {
+			topics = map[string][]found{}
+			byDir[p.Dir()] = topics
+		}
+		topics[p.TP.Topic] = append(topics[p.TP.Topic], found{p, p.Stats()})
+	}
+	for _, d := range b.o.Replicas.Dirs() {
+		rd := kmsg.NewDescribeLogDirsResponseDir()
+		rd.Dir = d.Path
+		if s, err := d.Space(); err == nil {
+			rd.TotalBytes, rd.UsableBytes = s.Total, s.Free
+		}
+		names := make([]string, 0, len(byDir[d.Path]))
+		for name := range byDir[d.Path] {
+			names = append(names, name)
+		}
+		sort.Strings(names)
+		for _, name := range names {
+			rt := kmsg.NewDescribeLogDirsResponseDirTopic()
+			rt.Topic = name
+			parts := byDir[d.Path][name]
+			sort.Slice(parts, func(i, j int) bool { return parts[i].part.TP.Partition < parts[j].part.TP.Partition })
+			for _, f := range parts {
+				rp := kmsg.NewDescribeLogDirsResponseDirTopicPartition()
+				rp.Partition, rp.Size = f.part.TP.Partition, f.stats.Bytes
+				rp.OffsetLag = max(int64(f.stats.HighWatermark-f.stats.LogEnd), 0)
+				rt.Partitions = append(rt.Partitions, rp)
+				if f.stats.Offline != nil {
+					rd.ErrorCode = kerr.KafkaStorageError.Code
+				}
+			}
+			rd.Topics = append(rd.Topics, rt)
+		}
+		resp.Dirs = append(resp.Dirs, rd)
+	}
+	return resp
+}

@@ -1,0 +1,348 @@
+package broker
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/kalda-io/kalda/internal/meta"
+	"github.com/kalda-io/kalda/internal/model"
+	"github.com/kalda-io/kalda/internal/replica"
+	"github.com/kalda-io/kalda/internal/wheel"
+	"github.com/kalda-io/kalda/internal/wire"
+	"github.com/kalda-io/kalda/kerr"
+)
+
+// Produce (0): 0 to 13. v3 brings format v2 and transactional ids, v8 error messages
+// (KIP-467), v9 the flexible form, v10 the present leader (KIP-951), v13 topic ids.
+// Versions 0 to 2 carry message sets, which are answered
+// UNSUPPORTED_FOR_MESSAGE_FORMAT.
+//
+// The answer is encoded when the batches are staged, with the offsets that they will
+// have; what fails later is patched in before it is sent. Nothing is allocated per
+// request or record once a connection is warm.
+
+// connState is what the broker keeps for a connection.
+type connState struct {
+	// req is decoded into again and again.
+	req wire.ProduceRequest
+	// touched are the partitions with batches that this drain staged.
+	touched []*replica.Partition
+	// started are the requests of this drain that wait for an ack.
+	started  []startedProduce
+	fetchReq wire.FetchRequest
+}
+
+type startedProduce struct {
+	ps  *produceState
+	gen uint32
+}
+
+func connStateOf(c *wire.Conn) *connState {
+	cs, _ := c.State.(*connState)
+	if cs == nil {
+		cs = &connState{}
+		c.State = cs
+	}
+	return cs
+}
+
+// produceState is one Produce request that waits for acks. It is pooled; gen tells an
+// ack for an earlier use from one for this.
+type produceState struct {
+	b *Broker
+
+	mu       sync.Mutex
+	gen      uint32
+	p        *wire.Pending
+	waiting  int // partitions without an ack, plus one while Handle runs
+	done     bool
+	deadline time.Duration // Clock.Boot
+	slots    []produceSlot
+	expiry   wheel.Entry
+}
+
+// produceSlot is one partition of the request.
+type produceSlot struct {
+	err     error
+	patchAt int // where its answer starts in Resp
+	acked   bool
+}
+
+func (b *Broker) produce(p *wire.Pending) wire.Outcome {
+	cs := connStateOf(p.Conn)
+	req := &cs.req
+	if err := req.Decode(p.Version, p.Body); err != nil {
+		p.CloseReason = fmt.Sprintf("Produce version %d cannot be parsed: %v", p.Version, err)
+		return wire.CloseConn
+	}
+	ps := b.newProduceState(p)
+	refuse := b.refuseProduce(req)
+	now := b.nowMs()
+	var failed error
+	out := wire.AppendProduceStart(p.Resp, p.Version, len(req.Topics))
+	for ti := range req.Topics {
+		t := &req.Topics[ti]
+		out = wire.AppendProduceTopic(out, p.Version, t.Name, t.ID, len(t.Partitions))
+		for pi := range t.Partitions {
+			q := &t.Partitions[pi]
+			slot := ps.addSlot()
+			var at replica.Appended
+			err := refuse
+			if err == nil {
+				at, err = b.append(cs, req, t, q, now, replica.Ack{
+					Acks: req.Acks, W: ps, Slot: slot, Gen: ps.gen, RefuseZstd: p.Version < 7 && p.Version >= 3,
+				})
+			}
+			if err != nil {
+				failed = err
+				ps.slotFailed(slot)
+				out = b.appendProduceError(out, p, t, q.Index, err)
+				continue
+			}
+			r := wire.NewProducedPartition(q.Index, 0)
+			r.BaseOffset, r.LogStartOffset = int64(at.BaseOffset), int64(at.LogStart)
+			out, ps.slots[slot].patchAt = wire.AppendProduced(out, p.Version, &r)
+		}
+		out = wire.AppendProduceTopicEnd(out, p.Version)
+	}
+	p.Resp = b.endProduceResponse(out, p, req, failed)
+	if req.Acks == 0 {
+		ps.abandon()
+		if failed != nil {
+			// The client awaits no answer; closing is the only way to be heard.
+			p.CloseReason = fmt.Sprintf("a Produce with acks=0 failed: %v", failed)
+			return wire.CloseConn
+		}
+		return wire.NoAnswer
+	}
+	cs.started = append(cs.started, startedProduce{ps, ps.gen})
+	ps.deadline = p.Arrived + time.Duration(max(req.TimeoutMillis, 0))*time.Millisecond
+	p.Encode = ps
+	ps.ackOne(ps.gen)
+	return wire.Parked
+}
+
+// refuseProduce is why the whole request is refused, nil if it is not.
+func (b *Broker) refuseProduce(req *wire.ProduceRequest) error {
+	switch {
+	case req.Acks < -1 || req.Acks > 1:
+		return kerr.InvalidRequiredAcks
+	case req.TransactionalID != nil:
+		return kerr.With(kerr.TransactionalIDAuthorizationFailed, "transactions are not available in this version")
+	}
+	return nil
+}
+
+// append stages one batch.
+func (b *Broker) append(cs *connState, req *wire.ProduceRequest, t *wire.ProduceTopic, q *wire.ProducePartition, now int64, a replica.Ack) (replica.Appended, error) {
+	var part *replica.Partition
+	var err error
+	if req.Version >= 13 {
+		part, err = b.o.Replicas.LookupID(t.ID, q.Index)
+	} else {
+		part, err = b.o.Replicas.Lookup(t.Name, q.Index)
+	}
+	if err != nil {
+		return replica.Appended{}, err
+	}
+	if meta.IsInternal(part.TP.Topic) {
+		return replica.Appended{}, kerr.With(kerr.InvalidTopicException, "topic %s is internal and written by its coordinator only", part.TP.Topic)
+	}
+	if len(q.Records) == 0 {
+		return replica.Appended{}, kerr.With(kerr.InvalidRecord, "a Produce for %s without records", part.TP)
+	}
+	at, err := part.Append(q.Records, now, a)
+	if err == nil {
+		cs.touch(part)
+	}
+	return at, err
+}
+
+func (cs *connState) touch(p *replica.Partition) {
+	for _, q := range cs.touched {
+		if q == p {
+			return
+		}
+	}
+	cs.touched = append(cs.touched, p)
+}
+
+// appendProduceError answers one partition with an error, and where the version has a
+// place for it with the reason and the present leader.
+func (b *Broker) appendProduceError(out []byte, p *wire.Pending, t *wire.ProduceTopic, index int32, err error) []byte {
+	r := wire.NewProducedPartition(index, kerr.Code(err))
+	r.ErrorMessage = kerr.Message(err)
+	if kerr.Of(err) == kerr.NotLeaderOrFollower {
+		if id, epoch, ok := b.presentLeader(t.Name, t.ID, index); ok {
+			r.CurrentLeader = wire.Leader{Set: true, ID: int32(id), Epoch: int32(epoch)}
+		}
+	}
+	out, _ = wire.AppendProduced(out, p.Version, &r)
+	return out
+}
+
+// presentLeader is the leader that the image knows.
+func (b *Broker) presentLeader(name []byte, id model.TopicID, index int32) (model.BrokerID, model.LeaderEpoch, bool) {
+	im := b.o.Image()
+	t := im.TopicsByID[id]
+	if t == nil {
+		t = im.Topics[string(name)]
+	}
+	if t == nil || index < 0 || int(index) >= len(t.Partitions) {
+		return 0, 0, false
+	}
+	st := t.Partitions[index]
+	l := b.leader(im, st)
+	return l, st.LeaderEpoch, l != model.NoBroker
+}
+
+// endProduceResponse closes the answer; after a leadership error it tells where the
+// other brokers are, so that the client need not ask (KIP-951).
+func (b *Broker) endProduceResponse(out []byte, p *wire.Pending, req *wire.ProduceRequest, failed error) []byte {
+	var nodes []wire.NodeEndpoint
+	if failed != nil && p.Version >= 10 && kerr.Of(failed) == kerr.NotLeaderOrFollower {
+		nodes = b.nodeEndpoints(p.Conn)
+	}
+	return wire.AppendProduceEnd(out, p.Version, 0, nodes)
+}
+
+// nodeEndpoints are all live brokers.
+func (b *Broker) nodeEndpoints(c *wire.Conn) []wire.NodeEndpoint {
+	im := b.o.Image()
+	var out []wire.NodeEndpoint
+	for _, id := range im.BrokerIDs() {
+		br := im.Brokers[id]
+		if host, port, ok := b.endpoint(c, im, br); ok && br.Status != meta.BrokerFenced {
+			out = append(out, wire.NodeEndpoint{ID: int32(id), Host: host, Port: port, Rack: rack(br)})
+		}
+	}
+	return out
+}
+
+// Flush implements wire.Handler: it writes what the drain staged. Acks that need
+// nothing more come while Write runs.
+func (b *Broker) Flush(c *wire.Conn) {
+	cs, _ := c.State.(*connState)
+	if cs == nil {
+		return
+	}
+	for i, p := range cs.touched {
+		p.Write()
+		cs.touched[i] = nil
+	}
+	cs.touched = cs.touched[:0]
+	for i, s := range cs.started {
+		s.ps.arm(s.gen)
+		cs.started[i] = startedProduce{}
+	}
+	cs.started = cs.started[:0]
+}
+
+func (b *Broker) newProduceState(p *wire.Pending) *produceState {
+	ps, _ := b.produceStates.Get().(*produceState)
+	if ps == nil {
+		ps = &produceState{b: b}
+		ps.expiry.Target = ps
+	}
+	ps.mu.Lock()
+	ps.gen++
+	ps.p, ps.waiting, ps.done = p, 1, false
+	ps.slots = ps.slots[:0]
+	ps.mu.Unlock()
+	return ps
+}
+
+// addSlot begins the next partition of the request. Only Handle calls it, but acks of
+// earlier slots may arrive meanwhile.
+func (ps *produceState) addSlot() int32 {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	ps.slots = append(ps.slots, produceSlot{})
+	ps.waiting++
+	return int32(len(ps.slots) - 1)
+}
+
+// slotFailed takes back a slot whose append failed: its answer is encoded already.
+func (ps *produceState) slotFailed(slot int32) {
+	ps.mu.Lock()
+	ps.slots[slot].acked = true
+	ps.waiting--
+	ps.mu.Unlock()
+}
+
+// Acked implements replica.Waiter.
+func (ps *produceState) Acked(slot int32, gen uint32, err error) {
+	ps.mu.Lock()
+	if ps.gen != gen || ps.done || ps.slots[slot].acked {
+		ps.mu.Unlock()
+		return
+	}
+	ps.slots[slot].acked, ps.slots[slot].err = true, err
+	ps.mu.Unlock()
+	ps.ackOne(gen)
+}
+
+func (ps *produceState) ackOne(gen uint32) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if ps.gen != gen || ps.done {
+		return
+	}
+	if ps.waiting--; ps.waiting == 0 {
+		ps.finishLocked()
+	}
+}
+
+func (ps *produceState) finishLocked() {
+	ps.done = true
+	ps.b.o.Wheel.Cancel(&ps.expiry)
+	ps.p.Complete()
+}
+
+// arm sets the request's timeout if it still waits after the drain's writes.
+func (ps *produceState) arm(gen uint32) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if ps.gen == gen && !ps.done {
+		ps.b.o.Wheel.ScheduleAt(ps.deadline, &ps.expiry)
+	}
+}
+
+// Expire implements wheel.Target: what is not acked by now is unknown to the client.
+func (ps *produceState) Expire(_ *wheel.Entry, now time.Duration) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	// The entry may have been due for an earlier use of this state.
+	if ps.done || ps.p == nil || now < ps.deadline {
+		return
+	}
+	for i := range ps.slots {
+		if !ps.slots[i].acked {
+			ps.slots[i].acked, ps.slots[i].err = true, kerr.RequestTimedOut
+		}
+	}
+	ps.finishLocked()
+}
+
+// EncodeAnswer implements wire.Encoder: it patches what failed after staging, and gives
+// the state back.
+func (ps *produceState) EncodeAnswer(p *wire.Pending) {
+	ps.mu.Lock()
+	for i := range ps.slots {
+		if s := &ps.slots[i]; s.err != nil {
+			wire.PatchProduceError(p.Resp, s.patchAt, p.Version, kerr.Code(s.err))
+		}
+	}
+	ps.mu.Unlock()
+	ps.abandon()
+}
+
+// abandon returns the state to the pool; acks that still come find another gen.
+func (ps *produceState) abandon() {
+	ps.mu.Lock()
+	ps.gen++
+	ps.p, ps.done = nil, true
+	ps.mu.Unlock()
+	ps.b.produceStates.Put(ps)
+}

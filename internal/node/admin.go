@@ -1,0 +1,143 @@
+package node
+
+import (
+	"context"
+
+	"github.com/kalda-io/kalda/internal/broker"
+	"github.com/kalda-io/kalda/internal/config"
+	"github.com/kalda-io/kalda/internal/controller"
+	"github.com/kalda-io/kalda/internal/meta"
+	"github.com/kalda-io/kalda/internal/model"
+)
+
+// adminOf sends admin calls to whichever controller of this process is elected.
+type adminOf struct{ b *Broker }
+
+func (a adminOf) local() controller.Local { return *a.b.peers.Load() }
+
+// CreateTopics implements meta.Admin.
+func (a adminOf) CreateTopics(ctx context.Context, topics []meta.NewTopic, validateOnly bool) ([]meta.NewTopicResult, int64, error) {
+	return a.local().CreateTopics(ctx, topics, validateOnly)
+}
+
+// DeleteTopics implements meta.Admin.
+func (a adminOf) DeleteTopics(ctx context.Context, ids []model.TopicID) ([]error, int64, error) {
+	return a.local().DeleteTopics(ctx, ids)
+}
+
+// CreatePartitions implements meta.Admin.
+func (a adminOf) CreatePartitions(ctx context.Context, topics []meta.MorePartitions, validateOnly bool) ([]error, int64, error) {
+	return a.local().CreatePartitions(ctx, topics, validateOnly)
+}
+
+// AlterConfigs implements meta.Admin.
+func (a adminOf) AlterConfigs(ctx context.Context, changes []meta.ConfigChange, validateOnly bool) ([]error, int64, error) {
+	return a.local().AlterConfigs(ctx, changes, validateOnly)
+}
+
+// UpdateFeatures implements meta.Admin.
+func (a adminOf) UpdateFeatures(ctx context.Context, updates []meta.FeatureUpdate, validateOnly bool) ([]error, int64, error) {
+	return a.local().UpdateFeatures(ctx, updates, validateOnly)
+}
+
+// controllerRules are the settings that the controller plans by.
+func (b *Broker) controllerRules() controller.Rules {
+	opts := b.opts.Load()
+	topic, err := b.o.Config.Topic(nil, nil)
+	if err != nil {
+		panic(err) // static values were checked when they were loaded
+	}
+	r := controller.Rules{
+		DefaultPartitions:        opts.NumPartitions,
+		DefaultReplicationFactor: opts.DefaultReplicationFactor,
+		MinISR:                   topic.MinInsyncReplicas,
+		FlushPolicy:              topic.FlushPolicy,
+		Config: controller.ConfigRules{
+			Validate: validateConfig,
+			List:     listConfig,
+			Default:  defaultConfig,
+		},
+		Features: map[string]controller.FeatureRange{},
+	}
+	for _, f := range broker.Features() {
+		r.Features[f.Name] = controller.FeatureRange{Min: f.Min, Max: f.Max}
+	}
+	return r
+}
+
+func validateConfig(kind meta.ResourceKind, key, value string) error {
+	switch kind {
+	case meta.ResourceTopic:
+		return config.ValidateTopic(key, value)
+	case meta.ResourceGroup:
+		_, err := config.NormalizeGroup(key, value)
+		return err
+	default:
+		return config.ValidateBrokerDynamic(key, value, true)
+	}
+}
+
+// keysOf are the keys of a kind of resource.
+func keysOf(kind meta.ResourceKind) []config.Key {
+	switch kind {
+	case meta.ResourceTopic:
+		return config.TopicKeys()
+	case meta.ResourceGroup:
+		return config.GroupKeys()
+	default:
+		return config.BrokerKeys()
+	}
+}
+
+func listConfig(kind meta.ResourceKind, key string) bool {
+	for _, k := range keysOf(kind) {
+		if k.Name == key {
+			return k.Type == config.List
+		}
+	}
+	return false
+}
+
+func defaultConfig(kind meta.ResourceKind, key string) string {
+	for _, k := range keysOf(kind) {
+		if k.Name == key {
+			return k.Default
+		}
+	}
+	return ""
+}
+
+// describer implements broker.Configs from the table of keys.
+type describer struct{ b *Broker }
+
+// Topic implements broker.Configs.
+func (d describer) Topic(im *meta.Image, t *meta.Topic, names []string) []broker.ConfigEntry {
+	return entries(d.b.o.Config.DescribeTopic(t.Config, dynamic(im, d.b.id), names))
+}
+
+// Broker implements broker.Configs.
+func (d describer) Broker(im *meta.Image, dynamicOnly bool, names []string) []broker.ConfigEntry {
+	if dynamicOnly {
+		return entries(d.b.o.Config.DescribeBrokerDefault(dynamic(im, d.b.id), names))
+	}
+	return entries(d.b.o.Config.DescribeBroker(dynamic(im, d.b.id), names))
+}
+
+// Group implements broker.Configs.
+func (d describer) Group(im *meta.Image, group string, names []string) []broker.ConfigEntry {
+	return entries(d.b.o.Config.DescribeGroup(im.GroupConfigs[group], dynamic(im, d.b.id), names))
+}
+
+func entries(in []config.Entry) []broker.ConfigEntry {
+	out := make([]broker.ConfigEntry, len(in))
+	for i, e := range in {
+		out[i] = broker.ConfigEntry{
+			Name: e.Name, Value: e.Value, Source: int8(e.Source), Type: int8(e.Type),
+			ReadOnly: e.ReadOnly, Sensitive: e.Sensitive, Doc: e.Doc,
+		}
+		for _, s := range e.Synonyms {
+			out[i].Synonyms = append(out[i].Synonyms, broker.ConfigSynonym{Name: s.Name, Value: s.Value, Source: int8(s.Source)})
+		}
+	}
+	return out
+}

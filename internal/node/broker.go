@@ -1,0 +1,603 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/kalda-io/kalda/internal/broker"
+	"github.com/kalda-io/kalda/internal/config"
+	"github.com/kalda-io/kalda/internal/controller"
+	"github.com/kalda-io/kalda/internal/coordinator"
+	"github.com/kalda-io/kalda/internal/group"
+	"github.com/kalda-io/kalda/internal/meta"
+	"github.com/kalda-io/kalda/internal/model"
+	"github.com/kalda-io/kalda/internal/replica"
+	"github.com/kalda-io/kalda/internal/server"
+	"github.com/kalda-io/kalda/internal/storage"
+	"github.com/kalda-io/kalda/internal/vfs"
+	"github.com/kalda-io/kalda/internal/wheel"
+)
+
+// Options configure one broker.
+type Options struct {
+	// Config is the broker's configuration. Required.
+	Config *config.Config
+	// Meta is the cluster's metadata. Required.
+	Meta *Meta
+	// Peers are the controllers of the other brokers in this process, started before.
+	Peers []*Broker
+	// FS is the disk; nil is the operating system's.
+	FS vfs.FS
+	// Listen binds a listener; nil is net.Listen on tcp.
+	Listen func(addr string) (net.Listener, error)
+	// Clock is the time; zero is the system's.
+	Clock  model.Clock
+	Logger *slog.Logger
+	// OnFailure hears of failures that the broker cannot mend by itself; it must not
+	// block. nil logs them.
+	OnFailure func(error)
+}
+
+// Broker is one running broker.
+type Broker struct {
+	o    Options
+	id   model.BrokerID
+	opts atomic.Pointer[config.BrokerOptions] // with the dynamic configs of the latest image
+	log  *slog.Logger
+
+	dirs        []*storage.Dir
+	listeners   []net.Listener
+	httpLn      net.Listener
+	incarnation string
+	former      map[string]bool // incarnations of this broker that are proven dead
+	registrar   *controller.Registrar
+	controller  *controller.Controller
+	peers       atomic.Pointer[controller.Local]
+	replicas    *replica.Manager
+	groups      *group.Service
+	wheel       *wheel.Wheel
+	handler     *broker.Broker
+	servers     []*server.Server
+	ready       atomic.Bool
+
+	stages []stage // what runs, in start order
+}
+
+// stage is a set of goroutines that end together.
+type stage struct {
+	name   string
+	cancel context.CancelFunc
+	wg     *sync.WaitGroup
+}
+
+// run starts f as a stage of its own; f must return when its context ends.
+func (b *Broker) run(name string, fs ...func(ctx context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	s := stage{name: name, cancel: cancel, wg: &sync.WaitGroup{}}
+	for _, f := range fs {
+		s.wg.Add(1)
+		go func() {
+			defer s.wg.Done()
+			if err := f(ctx); err != nil && ctx.Err() == nil {
+				b.fail(fmt.Errorf("%s: %w", name, err))
+			}
+		}()
+	}
+	b.stages = append(b.stages, s)
+}
+
+// stop ends the newest stages down to and including the one named.
+func (b *Broker) stop(name string) {
+	for len(b.stages) > 0 {
+		s := b.stages[len(b.stages)-1]
+		b.stages = b.stages[:len(b.stages)-1]
+		s.cancel()
+		s.wg.Wait()
+		if s.name == name {
+			return
+		}
+	}
+}
+
+func (b *Broker) fail(err error) {
+	if b.o.OnFailure != nil {
+		b.o.OnFailure(err)
+		return
+	}
+	b.log.Error("a part of the broker failed", "err", err)
+}
+
+// Start runs a broker and returns when it serves. ctx bounds the start only.
+func Start(ctx context.Context, o Options) (*Broker, error) {
+	if o.FS == nil {
+		o.FS = vfs.OS{}
+	}
+	if o.Listen == nil {
+		o.Listen = func(addr string) (net.Listener, error) { return net.Listen("tcp", addr) }
+	}
+	if o.Clock.Boot == nil {
+		o.Clock = model.SystemClock()
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	opts := o.Config.Broker()
+	b := &Broker{o: o, id: model.BrokerID(opts.NodeID), log: o.Logger.With("broker", opts.NodeID)}
+	b.opts.Store(&opts)
+	if err := b.start(ctx); err != nil {
+		return nil, errors.Join(err, b.abort())
+	}
+	return b, nil
+}
+
+func (b *Broker) start(ctx context.Context) error {
+	if err := b.openDirs(); err != nil {
+		return err
+	}
+	if err := b.listen(); err != nil {
+		return err
+	}
+	b.build()
+	b.run("partitions", b.replicas.Run)
+	b.run("timers", func(ctx context.Context) error { b.wheel.Run(ctx); return nil })
+	// Every log is opened and recovered before the broker registers: the classes of its
+	// directories are part of the registration.
+	im := b.o.Meta.Publisher.Image()
+	if err := b.checkAlone(im); err != nil {
+		return err
+	}
+	b.replicas.Apply(im)
+	if err := b.replicas.RemoveStale(im); err != nil {
+		return err
+	}
+	if err := b.register(ctx); err != nil {
+		return err
+	}
+	b.run("registration", b.registrar.Run)
+	b.run("controller", b.controller.Run)
+	b.run("image", b.follow)
+	b.registrar.SetWant(meta.WantRunning)
+	if err := b.awaitActive(ctx); err != nil {
+		return err
+	}
+	b.serve()
+	b.ready.Store(true)
+	return nil
+}
+
+// openDirs locks the log directories and records this life in them.
+func (b *Broker) openDirs() error {
+	boot := bootID()
+	for _, path := range b.opts.Load().LogDirs {
+		d, err := storage.OpenDir(b.o.FS, path, storage.DirOptions{
+			ClusterID: b.o.Meta.Identity.ClusterID, NodeID: b.id, BootID: boot,
+		})
+		if err != nil {
+			return err
+		}
+		b.dirs = append(b.dirs, d)
+	}
+	b.incarnation = storage.NewIncarnation()
+	b.former = map[string]bool{}
+	for _, d := range b.dirs {
+		for _, inc := range d.RunMeta().Incarnations {
+			b.former[inc] = true
+		}
+		if err := d.SetIncarnation(b.incarnation); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bootID names this boot of the kernel; "" where the system does not tell.
+func bootID() string {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
+
+func (b *Broker) listen() error {
+	opts := b.opts.Load()
+	for _, l := range opts.Listeners {
+		ln, err := b.o.Listen(l.Addr())
+		if err != nil {
+			return fmt.Errorf("listener %s: %w", l, err)
+		}
+		b.listeners = append(b.listeners, ln)
+	}
+	if opts.HTTPListen != "" {
+		ln, err := b.o.Listen(opts.HTTPListen)
+		if err != nil {
+			return fmt.Errorf("kalda.http.listen=%s: %w", opts.HTTPListen, err)
+		}
+		b.httpLn = ln
+	}
+	return nil
+}
+
+// build makes the rooms and ties them together; nothing runs yet.
+func (b *Broker) build() {
+	opts := b.opts.Load()
+	b.wheel = wheel.New(b.o.Clock)
+	b.replicas = replica.New(replica.Options{
+		Self:              b.pair,
+		Dirs:              b.dirs,
+		Settings:          topicSettings(b.o.Config, b.id),
+		Roles:             groupRoles{b},
+		RetentionInterval: func() time.Duration { return b.opts.Load().RetentionCheckInterval },
+		OnFailure: func(tp model.TopicPartition, err error) {
+			b.log.Error("partition offline", "partition", tp.String(), "err", err)
+		},
+		Clock:  b.o.Clock,
+		Logger: b.log,
+	})
+	g := opts.Group
+	b.groups = group.NewService(b.o.Clock, b.offsetsPartitions, group.Options{
+		MinSessionTimeout:      g.MinSessionTimeout,
+		MaxSessionTimeout:      g.MaxSessionTimeout,
+		InitialRebalanceDelay:  g.InitialRebalanceDelay,
+		MaxSize:                g.MaxSize,
+		MaxMetadataBytes:       g.OffsetMetadataMaxBytes,
+		OffsetsRetention:       g.OffsetsRetention,
+		RetentionCheckInterval: g.OffsetsRetentionCheckInterval,
+		TopicPartitions:        b.topicPartitions,
+	}, coordinator.Options{LoadBufferBytes: g.OffsetsLoadBufferBytes, Logger: b.log})
+	b.registrar = controller.NewRegistrar(controller.RegistrarOptions{
+		Store: b.o.Meta.Store, Keys: b.o.Meta.Keys, Clock: b.o.Clock, Log: b.log,
+		Broker: b.id, Incarnation: b.incarnation, BootID: bootID(),
+		PreviousEpoch: b.previousEpoch(), Tails: b.tails(),
+		Endpoints: b.endpoints(), Rack: opts.Rack, Owns: b.owns,
+	})
+	b.controller = controller.New(controller.Options{
+		Store: b.o.Meta.Store, Keys: b.o.Meta.Keys, Clock: b.o.Clock, Log: b.log,
+		Broker: b.id, Incarnation: b.incarnation, Owns: b.owns,
+		Rules: b.controllerRules(),
+	})
+	local := controller.Local{b.controller}
+	b.peers.Store(&local)
+	for _, p := range b.o.Peers {
+		local = append(local, p.controller)
+		theirs := append(append(controller.Local(nil), *p.peers.Load()...), b.controller)
+		p.peers.Store(&theirs)
+	}
+	b.peers.Store(&local)
+	b.handler = broker.New(broker.Options{
+		NodeID:      b.id,
+		Image:       b.o.Meta.Publisher.Image,
+		WaitApplied: b.replicas.WaitApplied,
+		Admin:       adminOf{b},
+		AllocateProducerIDs: func(ctx context.Context) (model.ProducerID, int64, error) {
+			const block = 1000
+			first, err := meta.AllocateProducerIDs(ctx, b.o.Meta.Store, b.o.Meta.Keys, block)
+			return first, block, err
+		},
+		Replicas:            b.replicas,
+		Groups:              b.groups,
+		Advertised:          len(opts.Advertised) > 0,
+		AutoCreateTopics:    func() bool { return b.opts.Load().AutoCreateTopics },
+		DeleteTopics:        func() bool { return b.opts.Load().DeleteTopics },
+		OffsetsPartitions:   g.OffsetsTopicPartitions,
+		OffsetsSegmentBytes: g.OffsetsTopicSegmentBytes,
+		FetchMaxBytes:       opts.FetchMaxBytes,
+		FetchSessions:       opts.FetchSessionSlots,
+		MaxTopicPartitions:  opts.MaxRequestPartitions,
+		Configs:             describer{b},
+		Wheel:               b.wheel,
+		Clock:               b.o.Clock,
+		Logger:              b.log,
+	})
+}
+
+// pair is the broker's registration; its epoch is 0 until there is one.
+func (b *Broker) pair() model.Pair {
+	if b.registrar == nil {
+		return model.Pair{ID: b.id}
+	}
+	if p := b.registrar.Pair(); p.Epoch != 0 {
+		return p
+	}
+	return model.Pair{ID: b.id}
+}
+
+// owns says whether an incarnation is a former life of this broker: its directories
+// named it, and this process holds their locks.
+func (b *Broker) owns(incarnation string) bool { return b.former[incarnation] }
+
+func (b *Broker) previousEpoch() model.BrokerEpoch {
+	var e model.BrokerEpoch
+	for _, d := range b.dirs {
+		e = max(e, d.RunMeta().BrokerEpoch)
+	}
+	return e
+}
+
+func (b *Broker) tails() map[string]meta.TailClass {
+	out := map[string]meta.TailClass{}
+	for _, d := range b.dirs {
+		out[d.ID()] = map[storage.Class]meta.TailClass{
+			storage.Clean: meta.TailClean, storage.CrashSameBoot: meta.TailSameBoot, storage.Suspect: meta.TailSuspect,
+		}[d.Class()]
+	}
+	return out
+}
+
+// endpoints are the addresses that clients are told: advertised.listeners, else where
+// the listeners are bound, with this host's name for a listener on all addresses.
+func (b *Broker) endpoints() []meta.Endpoint {
+	opts := b.opts.Load()
+	if len(opts.Advertised) > 0 {
+		var out []meta.Endpoint
+		for _, l := range opts.Advertised {
+			out = append(out, meta.Endpoint{Name: l.Name, Host: l.Host, Port: int32(l.Port)})
+		}
+		return out
+	}
+	var out []meta.Endpoint
+	for i, ln := range b.listeners {
+		e := meta.Endpoint{Name: opts.Listeners[i].Name, Host: opts.Listeners[i].Host}
+		if a, ok := ln.Addr().(*net.TCPAddr); ok {
+			e.Port = int32(a.Port)
+			if e.Host == "" || a.IP.IsUnspecified() {
+				e.Host = "localhost"
+				if name, err := os.Hostname(); err == nil {
+					e.Host = name
+				}
+			}
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+// checkAlone refuses to join brokers of other processes: without replication nothing
+// carries requests between them.
+func (b *Broker) checkAlone(im *meta.Image) error {
+	ours := map[model.BrokerID]bool{b.id: true}
+	for _, p := range b.o.Peers {
+		ours[p.id] = true
+	}
+	for id, br := range im.Brokers {
+		if !ours[id] && br.Status != meta.BrokerFenced && !b.o.Meta.Exclusive {
+			return fmt.Errorf("broker %d of another process is already in this cluster; "+
+				"several nodes in one cluster are not available in this version: give this node a kalda.cluster of its own", id)
+		}
+	}
+	return nil
+}
+
+func (b *Broker) register(ctx context.Context) error {
+	pair, err := b.registrar.Register(ctx)
+	if err != nil {
+		return err
+	}
+	for _, d := range b.dirs {
+		if err := d.SetBrokerEpoch(pair.Epoch); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// follow applies every image.
+func (b *Broker) follow(ctx context.Context) error {
+	var last *meta.Image
+	for {
+		im, changed := b.o.Meta.Publisher.Current()
+		b.apply(last, im)
+		last = im
+		select {
+		case <-changed:
+		case <-b.o.Meta.Failed():
+			return b.o.Meta.Err()
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (b *Broker) apply(last, im *meta.Image) {
+	d := dynamic(im, b.id)
+	if last == nil || changedConfig(last.BrokerConfigs[""], d.Default) || changedConfig(last.BrokerConfigs[brokerName(b.id)], d.Broker) {
+		opts, err := b.o.Config.BrokerDynamic(d)
+		if err != nil {
+			b.log.Error("a dynamic broker config cannot be used", "err", err)
+		}
+		b.opts.Store(&opts)
+		b.replicas.Refresh(im)
+	}
+	b.replicas.Apply(im)
+	if last == nil {
+		return
+	}
+	var gone []string
+	for name, t := range last.Topics {
+		if now := im.Topics[name]; now == nil || now.ID != t.ID {
+			gone = append(gone, name)
+		}
+	}
+	if len(gone) > 0 {
+		b.groups.TopicsDeleted(gone)
+	}
+}
+
+func changedConfig(a, b map[string]string) bool {
+	if len(a) != len(b) {
+		return true
+	}
+	for k, v := range a {
+		if w, ok := b[k]; !ok || w != v {
+			return true
+		}
+	}
+	return false
+}
+
+// awaitActive waits until the controller made this registration active and the image
+// that says so, with its elections, is applied.
+func (b *Broker) awaitActive(ctx context.Context) error {
+	pair := b.pair()
+	im, err := b.o.Meta.Publisher.WaitUntil(ctx, func(im *meta.Image) bool {
+		br := im.Brokers[b.id]
+		if br == nil || br.Epoch != pair.Epoch || br.Status != meta.BrokerActive {
+			return false
+		}
+		for _, t := range im.Topics {
+			for _, st := range t.Partitions {
+				if len(st.Replicas) == 1 && st.Replicas[0] == b.id && st.Leader != pair {
+					return false
+				}
+			}
+		}
+		return true
+	})
+	if err != nil {
+		return fmt.Errorf("the controller did not admit broker %d: %w", b.id, err)
+	}
+	return b.replicas.WaitApplied(ctx, im.Revision)
+}
+
+// serve begins to accept.
+func (b *Broker) serve() {
+	opts := b.opts.Load()
+	var fs []func(context.Context) error
+	for i, ln := range b.listeners {
+		s, err := server.New(server.Options{
+			Handler:             b.handler,
+			Clock:               b.o.Clock,
+			Logger:              b.log,
+			Listener:            opts.Listeners[i].Name,
+			MaxRequestBytes:     opts.SocketRequestMaxBytes,
+			Serves:              b.handler.Serves,
+			MaxConnections:      opts.MaxConnections,
+			MaxConnectionsPerIP: opts.MaxConnectionsPerIP,
+			IdleTimeout:         opts.ConnectionsMaxIdle,
+		})
+		if err != nil {
+			b.fail(err)
+			continue
+		}
+		b.servers = append(b.servers, s)
+		fs = append(fs, func(ctx context.Context) error { return s.Serve(ctx, ln) })
+	}
+	if b.httpLn != nil {
+		h := httpServer(b.readiness, b.metricsHandler())
+		fs = append(fs, func(ctx context.Context) error { return serveHTTP(ctx, h, b.httpLn) })
+	}
+	b.run("sockets", fs...)
+}
+
+// readiness is nil while the broker serves.
+func (b *Broker) readiness() error {
+	if !b.ready.Load() {
+		return errors.New("starting or stopping")
+	}
+	return nil
+}
+
+// Kafka are the addresses of the client listeners.
+func (b *Broker) Kafka() []string {
+	out := make([]string, len(b.listeners))
+	for i, ln := range b.listeners {
+		out[i] = ln.Addr().String()
+	}
+	return out
+}
+
+// HTTP is the address of metrics and health, "" without.
+func (b *Broker) HTTP() string {
+	if b.httpLn == nil {
+		return ""
+	}
+	return b.httpLn.Addr().String()
+}
+
+// Close stops the broker in order: sockets, coordinators, registration, logs. ctx bounds
+// what waits for the ensemble.
+func (b *Broker) Close(ctx context.Context) error {
+	b.ready.Store(false)
+	b.stop("sockets")
+	b.groups.Close()
+	b.handler.Close()
+	b.stop("registration")
+	err := b.registrar.Close(ctx)
+	b.stop("partitions")
+	return errors.Join(err, b.replicas.Close())
+}
+
+// abort ends a start that failed.
+func (b *Broker) abort() error {
+	for len(b.stages) > 0 {
+		b.stop("")
+	}
+	for _, ln := range append(b.listeners, b.httpLn) {
+		if ln != nil {
+			_ = ln.Close()
+		}
+	}
+	if b.groups != nil {
+		b.groups.Close()
+	}
+	if b.handler != nil {
+		b.handler.Close()
+	}
+	if b.registrar != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		_ = b.registrar.Close(ctx)
+	}
+	if b.replicas != nil {
+		return b.replicas.Close()
+	}
+	var errs []error
+	for _, d := range b.dirs {
+		errs = append(errs, d.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func (b *Broker) offsetsPartitions() int32 { return b.topicPartitions(meta.OffsetsTopic) }
+
+func (b *Broker) topicPartitions(name string) int32 {
+	t := b.o.Meta.Publisher.Image().Topics[name]
+	if t == nil {
+		return 0
+	}
+	return int32(len(t.Partitions))
+}
+
+// groupRoles starts and ends the shards of the group coordinator.
+type groupRoles struct{ b *Broker }
+
+// Leads implements replica.RoleListener.
+func (r groupRoles) Leads(p *replica.Partition, epoch model.LeaderEpoch) {
+	if p.TP.Topic == meta.OffsetsTopic {
+		r.b.groups.Elect(p.TP.Partition, epoch, p.At(epoch))
+	}
+}
+
+// Resigns implements replica.RoleListener.
+func (r groupRoles) Resigns(tp model.TopicPartition, epoch model.LeaderEpoch) {
+	if tp.Topic == meta.OffsetsTopic {
+		r.b.groups.Resign(tp.Partition, epoch)
+	}
+}
+
+// dataPath makes a directory of the configuration absolute, for messages and DescribeLogDirs.
+func dataPath(dir string) string {
+	if abs, err := filepath.Abs(dir); err == nil {
+		return abs
+	}
+	return dir
+}

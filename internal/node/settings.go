@@ -1,0 +1,86 @@
+package node
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/kalda-io/kalda/internal/config"
+	"github.com/kalda-io/kalda/internal/meta"
+	"github.com/kalda-io/kalda/internal/model"
+	"github.com/kalda-io/kalda/internal/record"
+	"github.com/kalda-io/kalda/internal/replica"
+	"github.com/kalda-io/kalda/internal/storage"
+)
+
+// dynamic are the dynamic broker configs of an image for one broker.
+func dynamic(im *meta.Image, id model.BrokerID) config.Dynamic {
+	return config.Dynamic{Default: im.BrokerConfigs[""], Broker: im.BrokerConfigs[brokerName(id)]}
+}
+
+// merged lays the values of one broker over those of all.
+func merged(d config.Dynamic) map[string]string {
+	if len(d.Default) == 0 {
+		return d.Broker
+	}
+	m := make(map[string]string, len(d.Default)+len(d.Broker))
+	for k, v := range d.Default {
+		m[k] = v
+	}
+	for k, v := range d.Broker {
+		m[k] = v
+	}
+	return m
+}
+
+// topicSettings yields what a topic's configuration means for its partitions here.
+func topicSettings(cfg *config.Config, id model.BrokerID) func(*meta.Image, *meta.Topic) (replica.Settings, error) {
+	return func(im *meta.Image, t *meta.Topic) (replica.Settings, error) {
+		d := dynamic(im, id)
+		o, err := cfg.Topic(t.Config, merged(d))
+		if err != nil {
+			return replica.Settings{}, err
+		}
+		b, err := cfg.BrokerDynamic(d)
+		if err != nil {
+			return replica.Settings{}, err
+		}
+		return settingsOf(o, b), nil
+	}
+}
+
+func settingsOf(o config.TopicOptions, b config.BrokerOptions) replica.Settings {
+	s := replica.Settings{
+		Storage: storage.Options{
+			SegmentBytes:         o.SegmentBytes,
+			SegmentAge:           jittered(o.SegmentAge, o.SegmentJitter),
+			IndexIntervalBytes:   o.IndexIntervalBytes,
+			SegmentIndexBytes:    o.SegmentIndexBytes,
+			RetentionBytes:       o.RetentionBytes,
+			Retention:            o.Retention,
+			Delete:               o.CleanupPolicy.Delete,
+			ProducerIDExpiration: b.ProducerIDExpiration,
+		},
+		Validate: record.ValidateOptions{
+			MaxBatchBytes:   o.MaxMessageBytes,
+			CheckTimestamps: true,
+			BeforeMs:        o.TimestampBeforeMax.Milliseconds(),
+			AfterMs:         o.TimestampAfterMax.Milliseconds(),
+			CheckRecords:    true,
+		},
+		FlushMessages: o.FlushMessages,
+		FlushInterval: o.FlushInterval,
+	}
+	if o.Retention == 0 {
+		s.Storage.Retention = 1 // at once; 0 would mean the default
+	}
+	return s
+}
+
+// jittered takes a random part of jitter off age, so that the segments of many
+// partitions do not all roll in the same moment.
+func jittered(age, jitter time.Duration) time.Duration {
+	if jitter <= 0 {
+		return age
+	}
+	return max(age-rand.N(jitter), time.Millisecond)
+}

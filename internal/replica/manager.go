@@ -1,0 +1,456 @@
+// Package replica holds the partitions of this broker: each is a log, its commit state
+// and those who wait for either. It is the shell around the isr core.
+//
+//	Append --stage--> log --Write--> LEO --(os: at once, commit: after fdatasync)--> ack position
+//	                                                              isr: high watermark --> waiters, fetches
+//
+// A Manager follows the cluster image: it opens the logs of the partitions that the
+// image gives to this broker, leads those whose leader is this very registration, and
+// removes data only on a tombstone (never because metadata lacks it).
+//
+// Locks: one mutex per Partition, short sections, never held while the disk syncs.
+// Order where two are held: Partition, then whatever a Waiter or FetchOwner locks, then
+// the queue of a connection. Nothing takes a Partition's lock while holding one of those.
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/kalda-io/kalda/internal/meta"
+	"github.com/kalda-io/kalda/internal/model"
+	"github.com/kalda-io/kalda/internal/record"
+	"github.com/kalda-io/kalda/internal/storage"
+	"github.com/kalda-io/kalda/kerr"
+)
+
+// Settings are what a topic's configuration means for its partitions.
+type Settings struct {
+	// Storage are the log's options.
+	Storage storage.Options
+	// Validate bounds client batches; NowMs is filled per append.
+	Validate record.ValidateOptions
+	// FlushMessages is flush.messages: an append is not vouched for while more records
+	// than this are unsynced. 0 and very large values mean never.
+	FlushMessages int64
+	// FlushInterval is flush.ms: for how long a written record may stay unsynced, if that
+	// is less than the broker's own bound. 0 means no bound of its own.
+	FlushInterval time.Duration
+}
+
+// Options configure a Manager.
+type Options struct {
+	// Self is the broker's current registration; a partition is led only under it.
+	Self func() model.Pair
+	// Dirs are the log directories, opened. At least one.
+	Dirs []*storage.Dir
+	// Settings yields the settings of a topic under an image.
+	Settings func(*meta.Image, *meta.Topic) (Settings, error)
+	// Roles, if not nil, hears of partitions of internal topics that this broker begins
+	// or ceases to lead. Calls come one at a time from Apply.
+	Roles RoleListener
+	// OnFailure hears once of each partition that went offline; it must not block.
+	OnFailure func(model.TopicPartition, error)
+	// FlushInterval and FlushBytes bound the unsynced tail per log directory
+	// (5 s and 256 MiB).
+	FlushInterval time.Duration
+	FlushBytes    int64
+	// RetentionInterval is log.retention.check.interval.ms (5 min).
+	RetentionInterval func() time.Duration
+	Clock             model.Clock
+	Logger            *slog.Logger
+}
+
+// RoleListener hears of leadership.
+type RoleListener interface {
+	// Leads says that this broker leads p in that epoch.
+	Leads(p *Partition, epoch model.LeaderEpoch)
+	// Resigns says that it no longer does.
+	Resigns(tp model.TopicPartition, epoch model.LeaderEpoch)
+}
+
+// Manager owns the partitions of one broker.
+type Manager struct {
+	o    Options
+	dirs []*logDir
+
+	// index is what request threads look partitions up in; Apply replaces it.
+	index atomic.Pointer[index]
+
+	mu struct {
+		sync.Mutex
+		// byID are all open partitions.
+		byID map[model.Partition]*Partition
+		// led are the internal partitions that Roles was told this broker leads.
+		led map[model.Partition]model.LeaderEpoch
+	}
+	applied struct {
+		sync.Mutex
+		revision int64
+		waiters  []appliedWaiter
+	}
+}
+
+type appliedWaiter struct {
+	revision int64
+	done     chan struct{}
+}
+
+// index is an immutable lookup of the partitions this broker holds.
+type index struct {
+	byName map[string]*held
+	byID   map[model.TopicID]*held
+}
+
+// held are the partitions of one topic that this broker holds; nil where it does not.
+type held struct {
+	topic *meta.Topic
+	parts []*Partition
+}
+
+// New builds a manager; Run serves its background work, Apply its images.
+func New(o Options) *Manager {
+	if o.FlushInterval == 0 {
+		o.FlushInterval = 5 * time.Second
+	}
+	if o.FlushBytes == 0 {
+		o.FlushBytes = 256 << 20
+	}
+	if o.RetentionInterval == nil {
+		o.RetentionInterval = func() time.Duration { return 5 * time.Minute }
+	}
+	m := &Manager{o: o}
+	m.mu.byID = map[model.Partition]*Partition{}
+	m.mu.led = map[model.Partition]model.LeaderEpoch{}
+	for _, d := range o.Dirs {
+		m.dirs = append(m.dirs, newLogDir(m, d))
+	}
+	m.index.Store(&index{byName: map[string]*held{}, byID: map[model.TopicID]*held{}})
+	return m
+}
+
+// Lookup finds a partition by topic name. It returns UNKNOWN_TOPIC_OR_PARTITION when
+// the topic or index is unknown, NOT_LEADER_OR_FOLLOWER when another broker holds it.
+// name may alias a buffer; nothing is allocated.
+func (m *Manager) Lookup(name []byte, partition int32) (*Partition, error) {
+	h := m.index.Load().byName[string(name)]
+	if h == nil {
+		return nil, kerr.UnknownTopicOrPartition
+	}
+	return h.at(partition)
+}
+
+// LookupID finds a partition by topic id; an unknown id is UNKNOWN_TOPIC_ID.
+func (m *Manager) LookupID(id model.TopicID, partition int32) (*Partition, error) {
+	h := m.index.Load().byID[id]
+	if h == nil {
+		return nil, kerr.UnknownTopicID
+	}
+	return h.at(partition)
+}
+
+func (h *held) at(partition int32) (*Partition, error) {
+	if partition < 0 || int(partition) >= len(h.parts) {
+		return nil, kerr.UnknownTopicOrPartition
+	}
+	if p := h.parts[partition]; p != nil {
+		return p, nil
+	}
+	return nil, kerr.NotLeaderOrFollower
+}
+
+// Apply takes a cluster image: opens, leads, resigns and removes. One call at a time.
+func (m *Manager) Apply(im *meta.Image) {
+	self := m.o.Self()
+	next := &index{byName: make(map[string]*held, len(im.Topics)), byID: make(map[model.TopicID]*held, len(im.Topics))}
+	prev := m.index.Load()
+	for name, t := range im.Topics {
+		if h := prev.byID[t.ID]; h != nil && h.topic == t && name != "" && m.sameSelf(h, self) {
+			next.byName[name], next.byID[t.ID] = h, h
+			continue
+		}
+		h := &held{topic: t, parts: make([]*Partition, len(t.Partitions))}
+		settings, err := m.o.Settings(im, t)
+		if err != nil {
+			m.o.Logger.Error("a topic's configuration cannot be used; its present one stays", "topic", name, "err", err)
+		}
+		for i, st := range t.Partitions {
+			if !contains(st.Replicas, self.ID) {
+				continue
+			}
+			p := m.open(model.TopicPartition{Topic: name, Partition: int32(i)}, model.Partition{Topic: t.ID, Index: int32(i)}, settings, err == nil)
+			if p == nil {
+				continue
+			}
+			p.apply(self, st)
+			h.parts[i] = p
+		}
+		next.byName[name], next.byID[t.ID] = h, h
+	}
+	m.index.Store(next)
+	m.removeDeleted(im)
+	m.tellRoles(next)
+	m.setApplied(im.Revision)
+}
+
+// Refresh computes every topic's settings anew, after broker-wide defaults changed.
+func (m *Manager) Refresh(im *meta.Image) {
+	for _, h := range m.index.Load().byID {
+		s, err := m.o.Settings(im, h.topic)
+		if err != nil {
+			m.o.Logger.Error("a topic's configuration cannot be used; its present one stays", "topic", h.topic.Name, "err", err)
+			continue
+		}
+		for _, p := range h.parts {
+			if p != nil {
+				p.set(s)
+			}
+		}
+	}
+}
+
+// sameSelf says whether the partitions of h still know this registration: after a new
+// registration every state must be applied again.
+func (m *Manager) sameSelf(h *held, self model.Pair) bool {
+	for i, p := range h.parts {
+		if p == nil {
+			if contains(h.topic.Partitions[i].Replicas, self.ID) {
+				return false // failed to open before: try again
+			}
+			continue
+		}
+		st := h.topic.Partitions[i]
+		p.mu.Lock()
+		ok := (st.Leader == self) == (p.mu.state.Role() == isrLeader) || p.mu.offline != nil
+		p.mu.Unlock()
+		if !ok {
+			return false
+		}
+	}
+	return true
+}
+
+func contains(ids []model.BrokerID, id model.BrokerID) bool {
+	for _, r := range ids {
+		if r == id {
+			return true
+		}
+	}
+	return false
+}
+
+// open returns the open partition, opening its log if need be; nil if that fails.
+func (m *Manager) open(tp model.TopicPartition, id model.Partition, s Settings, useSettings bool) *Partition {
+	m.mu.Lock()
+	p := m.mu.byID[id]
+	m.mu.Unlock()
+	if p != nil {
+		if useSettings {
+			p.set(s)
+		}
+		return p
+	}
+	if !useSettings {
+		return nil
+	}
+	dir := m.dirFor(id)
+	log, rec, err := dir.d.OpenLog(id, s.Storage)
+	if err != nil {
+		m.o.Logger.Error("a partition's log cannot be opened", "partition", tp.String(), "dir", dir.d.Path(), "err", err)
+		m.failure(tp, err)
+		return nil
+	}
+	m.report(tp, rec)
+	p = &Partition{TP: tp, ID: id, m: m, dir: dir, name: []byte(tp.Topic), recoveredHW: rec.HighWatermark}
+	p.settings.Store(&s)
+	p.mu.log = log
+	m.mu.Lock()
+	m.mu.byID[id] = p
+	m.mu.Unlock()
+	dir.count.Add(1)
+	return p
+}
+
+// report logs what recovery found, as far as an operator should know.
+func (m *Manager) report(tp model.TopicPartition, r storage.Recovery) {
+	level := slog.LevelDebug
+	switch {
+	case r.Damaged:
+		level = slog.LevelError
+	case r.CutBytes > 0 || len(r.Rebuilt) > 0:
+		level = slog.LevelWarn
+	case r.Clean || r.Created:
+		return
+	}
+	m.o.Logger.Log(context.Background(), level, "a partition's log was recovered", "partition", tp.String(),
+		"scanned_bytes", r.ScannedBytes, "scanned_batches", r.ScannedBatches, "cut_bytes", r.CutBytes,
+		"cut_reason", r.CutReason, "damaged", r.Damaged, "rebuilt", r.Rebuilt)
+}
+
+// dirFor is where the partition's log is, or for a new one the directory with the
+// fewest partitions.
+func (m *Manager) dirFor(id model.Partition) *logDir {
+	best := m.dirs[0]
+	for _, d := range m.dirs {
+		if d.found[id] {
+			return d
+		}
+		if d.count.Load() < best.count.Load() {
+			best = d
+		}
+	}
+	return best
+}
+
+func (p *Partition) set(s Settings) {
+	p.settings.Store(&s)
+	p.mu.Lock()
+	if !p.mu.removed {
+		p.mu.log.SetOptions(s.Storage)
+	}
+	p.mu.Unlock()
+}
+
+// removeDeleted removes the data of partitions whose topic has a tombstone.
+func (m *Manager) removeDeleted(im *meta.Image) {
+	var gone []*Partition
+	m.mu.Lock()
+	for id, p := range m.mu.byID {
+		if _, dead := im.Tombstones[id.Topic]; dead {
+			gone = append(gone, p)
+			delete(m.mu.byID, id)
+		}
+	}
+	m.mu.Unlock()
+	for _, p := range gone {
+		if _, err := p.close(); err != nil {
+			m.o.Logger.Warn("closing a deleted partition", "partition", p.TP.String(), "err", err)
+		}
+		p.dir.count.Add(-1)
+		if err := p.dir.d.RemoveLog(p.ID); err != nil {
+			m.o.Logger.Error("a deleted partition's files cannot be removed", "partition", p.TP.String(), "err", err)
+		}
+	}
+}
+
+// RemoveStale removes what an earlier run left of deleted topics, and reports
+// directories that no metadata names: those are kept.
+func (m *Manager) RemoveStale(im *meta.Image) error {
+	var errs []error
+	for _, d := range m.dirs {
+		ids, err := d.d.Partitions()
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		for _, id := range ids {
+			if _, live := im.TopicsByID[id.Topic]; live {
+				continue
+			}
+			if _, dead := im.Tombstones[id.Topic]; !dead {
+				m.o.Logger.Warn("a directory belongs to no topic that the cluster knows; it is left alone", "dir", d.d.Path(), "partition", id.String())
+				continue
+			}
+			if err := d.d.RemoveLog(id); err != nil {
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// tellRoles tells the listener which internal partitions are led here now.
+func (m *Manager) tellRoles(ix *index) {
+	if m.o.Roles == nil {
+		return
+	}
+	now := map[model.Partition]*Partition{}
+	for name, h := range ix.byName {
+		if !meta.IsInternal(name) {
+			continue
+		}
+		for _, p := range h.parts {
+			if p != nil {
+				now[p.ID] = p
+			}
+		}
+	}
+	for id, epoch := range m.mu.led {
+		p := now[id]
+		if p != nil {
+			if e, err := p.Leader(); err == nil && e == epoch {
+				delete(now, id)
+				continue
+			}
+		}
+		m.o.Roles.Resigns(model.TopicPartition{Topic: meta.OffsetsTopic, Partition: id.Index}, epoch)
+		delete(m.mu.led, id)
+	}
+	for id, p := range now {
+		if e, err := p.Leader(); err == nil {
+			m.mu.led[id] = e
+			m.o.Roles.Leads(p, e)
+		}
+	}
+}
+
+func (m *Manager) setApplied(rev int64) {
+	m.applied.Lock()
+	defer m.applied.Unlock()
+	m.applied.revision = max(m.applied.revision, rev)
+	keep := m.applied.waiters[:0]
+	for _, w := range m.applied.waiters {
+		if w.revision <= m.applied.revision {
+			close(w.done)
+		} else {
+			keep = append(keep, w)
+		}
+	}
+	m.applied.waiters = keep
+}
+
+// WaitApplied waits until an image of at least that revision was applied.
+func (m *Manager) WaitApplied(ctx context.Context, rev int64) error {
+	m.applied.Lock()
+	if m.applied.revision >= rev {
+		m.applied.Unlock()
+		return nil
+	}
+	w := appliedWaiter{revision: rev, done: make(chan struct{})}
+	m.applied.waiters = append(m.applied.waiters, w)
+	m.applied.Unlock()
+	select {
+	case <-w.done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for revision %d to be applied: %w", rev, ctx.Err())
+	}
+}
+
+// Partitions returns all open partitions, in no order.
+func (m *Manager) Partitions() []*Partition {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := make([]*Partition, 0, len(m.mu.byID))
+	for _, p := range m.mu.byID {
+		out = append(out, p)
+	}
+	return out
+}
+
+// failed is told by a partition, with its lock held, that it went offline.
+func (m *Manager) failed(p *Partition, err error) {
+	m.o.Logger.Error("a partition is offline until the process starts again", "partition", p.TP.String(), "err", err)
+	m.failure(p.TP, err)
+}
+
+func (m *Manager) failure(tp model.TopicPartition, err error) {
+	if m.o.OnFailure != nil {
+		m.o.OnFailure(tp, err)
+	}
+}

@@ -1,0 +1,342 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/kalda-io/kalda/internal/isr"
+	"github.com/kalda-io/kalda/internal/meta"
+	"github.com/kalda-io/kalda/internal/model"
+	"github.com/kalda-io/kalda/internal/record"
+	"github.com/kalda-io/kalda/internal/storage"
+	"github.com/kalda-io/kalda/kerr"
+)
+
+// Partition is one partition that this broker holds: its log, its commit state and
+// everyone who waits for either. Safe for concurrent use.
+type Partition struct {
+	// TP and ID name the partition.
+	TP model.TopicPartition
+	ID model.Partition
+
+	m    *Manager
+	dir  *logDir
+	name []byte // TP.Topic
+
+	settings atomic.Pointer[Settings]
+	// recoveredHW is the high watermark of the last checkpoint: a lower bound.
+	recoveredHW model.Offset
+
+	mu struct {
+		sync.Mutex
+		log   *storage.Log
+		state isr.State
+		// commit is the effective flush policy: vouch after fdatasync.
+		commit bool
+		// acks waits for the leader's ack position, commits for the high watermark.
+		acks, commits waitList
+		fetches       fetchList
+		// queued: the flusher will sync this partition. unsynced: the background flush will.
+		queued, unsynced bool
+		// offline is why the log cannot be used; nil while it can.
+		offline error
+		removed bool
+		// staged counts the bytes appended since the last Write.
+		staged int64
+		// checkpointed is the flushed offset of the latest checkpoint.
+		checkpointed model.Offset
+	}
+}
+
+// Appended is what became of a batch.
+type Appended struct {
+	BaseOffset model.Offset
+	LogStart   model.Offset
+	// LeaderEpoch is the epoch under which it was appended.
+	LeaderEpoch model.LeaderEpoch
+}
+
+// Ack says who is to be told of an append, and when.
+type Ack struct {
+	// Acks is the request's acks: 0 tells nobody, 1 once the leader vouches for the
+	// batch, -1 once it is committed.
+	Acks int16
+	// W is told through Acked(Slot, Gen).
+	W    Waiter
+	Slot int32
+	Gen  uint32
+	// RefuseZstd is set for Produce versions whose consumers may not know the codec.
+	RefuseZstd bool
+}
+
+// Append checks the client batch b, stamps it in place and stages it; Write puts it
+// into the file. On success the waiter of a will be told, exactly once, unless acks is
+// 0; on error it will not. now is in ms since 1970.
+func (p *Partition) Append(b []byte, now int64, a Ack) (Appended, error) {
+	s := p.settings.Load()
+	v := s.Validate
+	v.Now, v.RefuseZstd = now, a.RefuseZstd
+	if err := record.Validate(b, v); err != nil {
+		return Appended{}, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.leadsLocked(); err != nil {
+		return Appended{}, err
+	}
+	if a.Acks == -1 && !p.mu.state.EnoughReplicas() {
+		return Appended{}, kerr.NotEnoughReplicas
+	}
+	epoch := p.mu.state.LeaderEpoch()
+	r, err := p.mu.log.Append(record.Batch(b), storage.AppendArgs{Epoch: epoch, NowMs: now, Client: true})
+	if err != nil {
+		return Appended{}, p.failedLocked("append", err)
+	}
+	p.mu.staged += int64(len(b))
+	// A duplicate waits like the original: it may not be committed yet.
+	w := waiter{end: r.LastOffset + 1, w: a.W, slot: a.Slot, gen: a.Gen}
+	switch a.Acks {
+	case 1:
+		p.mu.acks.add(w)
+	case -1:
+		p.mu.commits.add(w)
+	}
+	return Appended{BaseOffset: r.BaseOffset, LogStart: p.mu.log.StartOffset(), LeaderEpoch: epoch}, nil
+}
+
+// Write puts everything staged into the file with one write, whoever staged it, and
+// tells who waits. Errors reach the waiters.
+func (p *Partition) Write() {
+	p.mu.Lock()
+	p.writeLocked()
+	p.mu.Unlock()
+}
+
+func (p *Partition) writeLocked() {
+	if p.mu.offline != nil || p.mu.removed {
+		p.mu.acks.fail(-1, p.unusableLocked())
+		p.mu.commits.fail(-1, p.unusableLocked())
+		return
+	}
+	before := p.mu.log.EndOffset()
+	if err := p.mu.log.Write(); err != nil {
+		err = p.failedLocked("write", err)
+		end := p.mu.log.EndOffset()
+		p.mu.acks.fail(end, err)
+		p.mu.commits.fail(end, err)
+	}
+	p.progressLocked(before)
+}
+
+// progressLocked tells the commit state how far the log reaches and releases waiters.
+func (p *Partition) progressLocked(before model.Offset) {
+	if p.mu.state.Role() != isr.RoleLeader {
+		return
+	}
+	end, flushed := p.mu.log.EndOffset(), p.mu.log.FlushedOffset()
+	p.mu.state.Appended(end)
+	moved := false
+	n := p.settings.Load().FlushMessages
+	if p.mu.commit || n > 0 && int64(end-flushed) >= n {
+		moved = p.mu.state.Acked(flushed)
+		if flushed < end && !p.mu.queued {
+			p.mu.queued = true
+			p.dir.flush.add(p)
+		}
+	} else {
+		moved = p.mu.state.Acked(end)
+		if end > before {
+			var within time.Duration
+			if !p.mu.unsynced {
+				p.mu.unsynced = true
+				p.dir.unsynced.add(p)
+				within = p.settings.Load().FlushInterval
+			}
+			p.dir.note(p.mu.staged, within)
+		}
+	}
+	p.mu.staged = 0
+	p.releaseLocked(moved)
+}
+
+func (p *Partition) releaseLocked(moved bool) {
+	p.mu.acks.release(p.mu.state.AckPos())
+	if !moved {
+		return
+	}
+	p.mu.commits.release(p.mu.state.HighWatermark())
+	for w := p.mu.fetches.first; w != nil; {
+		next := w.next
+		w.owner.Available(w.slot, p.availableLocked(w.from, w.maxBytes))
+		w = next
+	}
+}
+
+// leadsLocked returns nil if this broker leads the partition and its log is usable.
+func (p *Partition) leadsLocked() error {
+	if err := p.unusableLocked(); err != nil {
+		return err
+	}
+	if p.mu.state.Role() != isr.RoleLeader {
+		return kerr.NotLeaderOrFollower
+	}
+	return nil
+}
+
+func (p *Partition) unusableLocked() error {
+	switch {
+	case p.mu.removed:
+		return kerr.NotLeaderOrFollower
+	case p.mu.offline != nil:
+		return kerr.With(kerr.KafkaStorageError, "%s is offline: %v", p.TP, p.mu.offline)
+	}
+	return nil
+}
+
+// failedLocked sorts an error of the log: protocol errors are the client's, anything
+// else is the disk's and takes the partition offline unless the log undid the step.
+func (p *Partition) failedLocked(what string, err error) error {
+	var ke *kerr.Error
+	if errors.As(err, &ke) && ke != kerr.KafkaStorageError {
+		return err
+	}
+	p.m.o.Logger.Error("a log operation failed", "op", what, "partition", p.TP.String(), "err", err)
+	if broken := p.mu.log.Failed(); broken != nil {
+		p.goOfflineLocked(broken)
+	}
+	return kerr.With(kerr.KafkaStorageError, "%s %s: %v", what, p.TP, err)
+}
+
+// goOfflineLocked makes the partition unusable until the process starts again.
+func (p *Partition) goOfflineLocked(err error) {
+	if p.mu.offline != nil {
+		return
+	}
+	p.mu.offline = err
+	p.mu.state.Resign()
+	uerr := p.unusableLocked()
+	p.mu.acks.fail(-1, uerr)
+	p.mu.commits.fail(-1, uerr)
+	p.wakeFetchesLocked()
+	p.m.failed(p, err)
+}
+
+func (p *Partition) wakeFetchesLocked() {
+	for w := p.mu.fetches.first; w != nil; {
+		next := w.next
+		w.owner.Available(w.slot, -1)
+		w = next
+	}
+}
+
+// sync makes everything written durable: one round of the group commit. It runs on the
+// flusher's goroutine; the lock is not held while the disk works.
+func (p *Partition) sync() error {
+	p.mu.Lock()
+	p.mu.queued, p.mu.unsynced = false, false
+	if p.unusableLocked() != nil {
+		p.mu.Unlock()
+		return nil
+	}
+	s, need := p.mu.log.BeginSync()
+	p.mu.Unlock()
+	if !need {
+		return nil
+	}
+	err := s.Run()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mu.removed {
+		p.mu.log.EndSync(s, err)
+		return nil
+	}
+	p.mu.log.EndSync(s, err)
+	if err != nil {
+		// A failed sync is final: the kernel may have dropped the pages.
+		p.goOfflineLocked(fmt.Errorf("sync: %w", err))
+		return err
+	}
+	p.progressLocked(p.mu.log.EndOffset())
+	return nil
+}
+
+// apply takes the controller's word on the partition.
+func (p *Partition) apply(self model.Pair, st *meta.PartitionState) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mu.removed || p.mu.offline != nil {
+		return
+	}
+	view := isr.View{
+		LeaderEpoch: st.LeaderEpoch, PartitionEpoch: st.PartitionEpoch,
+		ISR: st.ISR, Replicas: st.Replicas, MinISR: int(max(st.MinISR, 1)),
+	}
+	p.mu.commit = st.FlushPolicy == model.FlushCommit.String()
+	log := p.mu.log
+	hw := p.mu.state.HighWatermark()
+	switch {
+	case st.Leader == self:
+		p.writeLocked() // staged under an older epoch
+		newEpoch := p.mu.state.Role() != isr.RoleLeader || p.mu.state.LeaderEpoch() != st.LeaderEpoch
+		end, ack := log.EndOffset(), log.EndOffset()
+		if p.mu.commit {
+			ack = log.FlushedOffset()
+		}
+		if !p.mu.state.Lead(self, view, end, ack, max(hw, p.recoveredHW)) {
+			return
+		}
+		if newEpoch {
+			p.mu.acks.fail(-1, kerr.NotLeaderOrFollower)
+			p.mu.commits.fail(-1, kerr.NotLeaderOrFollower)
+			log.StartEpoch(st.LeaderEpoch)
+		}
+		p.progressLocked(end)
+		p.releaseLocked(true)
+	case st.Leader.ID == model.NoBroker:
+		p.mu.state.Resign()
+		p.resignedLocked()
+	default:
+		if p.mu.state.Follow(self, view, log.EndOffset(), max(hw, p.recoveredHW)) {
+			p.resignedLocked()
+		}
+	}
+}
+
+func (p *Partition) resignedLocked() {
+	p.mu.acks.fail(-1, kerr.NotLeaderOrFollower)
+	p.mu.commits.fail(-1, kerr.NotLeaderOrFollower)
+	p.wakeFetchesLocked()
+}
+
+// close ends the partition's use and returns what a clean stop remembers of its log.
+func (p *Partition) close() (storage.CheckpointEntry, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mu.removed {
+		return storage.CheckpointEntry{}, nil
+	}
+	if p.mu.offline == nil {
+		p.writeLocked()
+	}
+	p.mu.removed = true
+	hw := p.mu.state.HighWatermark()
+	p.mu.state.Resign()
+	p.resignedLocked()
+	if p.mu.offline != nil {
+		return storage.CheckpointEntry{}, errors.Join(p.mu.offline, p.mu.log.Close())
+	}
+	if err := p.mu.log.Close(); err != nil {
+		return storage.CheckpointEntry{}, err
+	}
+	return p.mu.log.CleanEntry(hw), nil
+}
+
+// Leader returns the leader epoch if this broker leads the partition.
+func (p *Partition) Leader() (model.LeaderEpoch, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.state.LeaderEpoch(), p.leadsLocked()
+}
