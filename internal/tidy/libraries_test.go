@@ -112,7 +112,7 @@ func TestBinaryDependencies(t *testing.T) {
 	}
 	cmd := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", "./cmd/kalda")
 	cmd.Dir = top
-	cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod", "GOPROXY=off")
+	cmd.Env = append(os.Environ(), "GOFLAGS=-mod=readonly", "GOPROXY=off")
 	var errs strings.Builder
 	cmd.Stderr = &errs
 	out, err := cmd.Output()

@@ -6,6 +6,7 @@ import (
 	"go/format"
 	"go/token"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -66,7 +67,7 @@ func uncommented(f *file) []*ast.Ident {
 	for _, d := range f.syntax.Decls {
 		switch d := d.(type) {
 		case *ast.FuncDecl:
-			if d.Name.IsExported() && d.Doc == nil && exportedReceiver(d) {
+			if d.Name.IsExported() && d.Doc == nil && exportedReceiver(d) && !wellKnown(d) {
 				out = append(out, d.Name)
 			}
 		case *ast.GenDecl:
@@ -87,6 +88,11 @@ func uncommented(f *file) []*ast.Ident {
 		}
 	}
 	return out
+}
+
+// wellKnown are methods whose name says it all, because a standard interface asks for them.
+func wellKnown(d *ast.FuncDecl) bool {
+	return d.Recv != nil && slices.Contains([]string{"String", "Error", "Unwrap", "Len", "Less", "Swap"}, d.Name.Name)
 }
 
 // exportedReceiver is false for methods of types that no other package can name.
