@@ -7,7 +7,6 @@ import (
 	"runtime"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -28,9 +27,6 @@ type Registry struct {
 	reg   *prometheus.Registry
 	descs map[string]desc
 
-	requests, errors, bytesIn, bytesOut *prometheus.CounterVec
-	seconds                             *prometheus.HistogramVec
-
 	mu struct {
 		sync.Mutex
 		snapshots []func(Emit)
@@ -48,32 +44,13 @@ type desc struct {
 func New(version string) *Registry {
 	r := &Registry{reg: prometheus.NewRegistry(), descs: map[string]desc{}}
 	for _, w := range table() {
-		switch w.name {
-		case RequestsTotal:
-			r.requests = r.counters(w)
-		case RequestErrorsTotal:
-			r.errors = r.counters(w)
-		case RequestBytesTotal:
-			r.bytesIn = r.counters(w)
-		case ResponseBytesTotal:
-			r.bytesOut = r.counters(w)
-		case RequestSeconds:
-			// 50 us is a produce with acks=1, 30 s the longest that clients wait.
-			r.seconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: w.name, Help: w.help,
-				Buckets: []float64{.00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}}, w.labels)
-			r.reg.MustRegister(r.seconds)
-		case BuildInfo:
-			info := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: w.name, Help: w.help}, w.labels)
-			r.reg.MustRegister(info)
-			info.WithLabelValues(version, runtime.Version()).Set(1)
-		default:
-			t := prometheus.GaugeValue
-			if w.kind == counter {
-				t = prometheus.CounterValue
-			}
-			r.descs[w.name] = desc{prometheus.NewDesc(w.name, w.help, w.labels, nil), t, len(w.labels)}
+		t := prometheus.GaugeValue
+		if w.kind == counter {
+			t = prometheus.CounterValue
 		}
+		r.descs[w.name] = desc{prometheus.NewDesc(w.name, w.help, w.labels, nil), t, len(w.labels)}
 	}
+	r.Snapshot(func(emit Emit) { emit(BuildInfo, 1, version, runtime.Version()) })
 	r.reg.MustRegister(
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		// The full set of the runtime is over a hundred series; these tell of memory and pauses.
@@ -86,42 +63,6 @@ func New(version string) *Registry {
 		snapshotCollector{r},
 	)
 	return r
-}
-
-func (r *Registry) counters(w row) *prometheus.CounterVec {
-	c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: w.name, Help: w.help}, w.labels)
-	r.reg.MustRegister(c)
-	return c
-}
-
-// API counts the requests of one kind. Its methods do not allocate.
-type API struct {
-	requests, errors, bytesIn, bytesOut prometheus.Counter
-	seconds                             prometheus.Observer
-}
-
-// API returns the counters of requests with that name, such as Produce. Take it once per
-// kind of request, not once per request.
-func (r *Registry) API(name string) *API {
-	return &API{
-		requests: r.requests.WithLabelValues(name),
-		errors:   r.errors.WithLabelValues(name),
-		bytesIn:  r.bytesIn.WithLabelValues(name),
-		bytesOut: r.bytesOut.WithLabelValues(name),
-		seconds:  r.seconds.WithLabelValues(name),
-	}
-}
-
-// Done counts one finished request: its time, its bytes and those of its answer, and
-// whether the answer held an error.
-func (a *API) Done(took time.Duration, in, out int, failed bool) {
-	a.requests.Inc()
-	if failed {
-		a.errors.Inc()
-	}
-	a.bytesIn.Add(float64(max(in, 0)))
-	a.bytesOut.Add(float64(max(out, 0)))
-	a.seconds.Observe(took.Seconds())
 }
 
 // Snapshot adds a function that reports values at every scrape. It must be safe to call

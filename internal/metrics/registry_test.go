@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 )
 
 func scrape(t *testing.T, r *Registry) (body string, logged []string) {
@@ -35,28 +34,18 @@ func wantLine(t *testing.T, body, line string) {
 
 func TestScrape(t *testing.T) {
 	r := New("v1")
-	a := r.API("Produce")
-	a.Done(2*time.Millisecond, 100, 50, false)
-	a.Done(3*time.Millisecond, 10, 5, true)
 	hw := 7.0
 	r.Snapshot(func(emit Emit) {
-		emit(PartitionHighWatermark, hw, "a", "0")
-		emit(TopicRecordsInTotal, 12, "a")
+		emit(PartitionHighWatermarkOffset, hw, "a", "0")
+		emit(ConnectionsClosedTotal, 12, "PLAINTEXT", "idle")
 	})
 	r.Snapshot(func(emit Emit) { emit(Ready, 1) })
 	body, logged := scrape(t, r)
 	for _, line := range []string{
-		`kalda_requests_total{api="Produce"} 2`,
-		`kalda_request_errors_total{api="Produce"} 1`,
-		`kalda_request_bytes_total{api="Produce"} 110`,
-		`kalda_response_bytes_total{api="Produce"} 55`,
-		`kalda_request_seconds_count{api="Produce"} 2`,
-		`kalda_request_seconds_bucket{api="Produce",le="0.0025"} 1`,
-		`kalda_request_seconds_bucket{api="Produce",le="0.005"} 2`,
-		`kalda_partition_high_watermark{partition="0",topic="a"} 7`,
-		`# TYPE kalda_topic_records_in_total counter`,
-		`# TYPE kalda_partition_high_watermark gauge`,
-		`kalda_topic_records_in_total{topic="a"} 12`,
+		`kalda_partition_high_watermark_offset{partition="0",topic="a"} 7`,
+		`# TYPE kalda_connections_closed_total counter`,
+		`# TYPE kalda_partition_high_watermark_offset gauge`,
+		`kalda_connections_closed_total{listener="PLAINTEXT",reason="idle"} 12`,
 		`kalda_ready 1`,
 	} {
 		wantLine(t, body, line)
@@ -72,24 +61,23 @@ func TestScrape(t *testing.T) {
 	// Values are read at the scrape, not kept.
 	hw = 8
 	body, _ = scrape(t, r)
-	wantLine(t, body, `kalda_partition_high_watermark{partition="0",topic="a"} 8`)
+	wantLine(t, body, `kalda_partition_high_watermark_offset{partition="0",topic="a"} 8`)
 }
 
 // A wrong snapshot costs its own values only, and somebody is told.
 func TestWrongSnapshot(t *testing.T) {
 	for name, bad := range map[string]func(Emit){
-		"unknown name":  func(emit Emit) { emit("kalda_nonsense", 1) },
-		"labels":        func(emit Emit) { emit(PartitionHighWatermark, 1, "a") },
-		"not UTF-8":     func(emit Emit) { emit(TopicRecordsInTotal, 1, "\xff") },
-		"given twice":   func(emit Emit) { emit(Ready, 1); emit(Ready, 0) },
-		"handle metric": func(emit Emit) { emit(RequestsTotal, 1, "x") },
+		"unknown name": func(emit Emit) { emit("kalda_nonsense", 1) },
+		"labels":       func(emit Emit) { emit(PartitionLeader, 1, "a") },
+		"not UTF-8":    func(emit Emit) { emit(RequestsTotal, 1, "\xff") },
+		"given twice":  func(emit Emit) { emit(Ready, 1); emit(Ready, 0) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := New("v1")
 			r.Snapshot(bad)
-			r.Snapshot(func(emit Emit) { emit(LeaderPartitions, 3) })
+			r.Snapshot(func(emit Emit) { emit(Topics, 3) })
 			body, logged := scrape(t, r)
-			wantLine(t, body, "kalda_leader_partitions 3")
+			wantLine(t, body, "kalda_topics 3")
 			if len(logged) == 0 {
 				t.Error("nothing was logged")
 			}
@@ -100,10 +88,10 @@ func TestWrongSnapshot(t *testing.T) {
 // Two nodes in one process do not share numbers.
 func TestRegistriesAreSeparate(t *testing.T) {
 	a, b := New("v1"), New("v1")
-	a.API("Fetch").Done(0, 1, 1, false)
+	a.Snapshot(func(emit Emit) { emit(Ready, 1) })
 	body, _ := scrape(t, b)
-	if strings.Contains(body, "Fetch") {
-		t.Error("a request of one registry shows in the other")
+	if strings.Contains(body, Ready) {
+		t.Error("a value of one registry shows in the other")
 	}
 }
 
@@ -111,10 +99,9 @@ func TestConcurrentScrapes(t *testing.T) {
 	r := New("v1")
 	var wg sync.WaitGroup
 	for i := range 4 {
-		wg.Go(func() { r.Snapshot(func(emit Emit) { emit(LogDirSizeBytes, 1, fmt.Sprint(i)) }) })
+		wg.Go(func() { r.Snapshot(func(emit Emit) { emit(Connections, 1, fmt.Sprint(i)) }) })
 		wg.Go(func() {
 			for range 20 {
-				r.API("Fetch").Done(time.Microsecond, 1, 1, false)
 				if _, err := r.reg.Gather(); err != nil {
 					t.Error(err)
 				}
@@ -122,13 +109,6 @@ func TestConcurrentScrapes(t *testing.T) {
 		})
 	}
 	wg.Wait()
-}
-
-func TestDoneDoesNotAllocate(t *testing.T) {
-	a := New("v1").API("Produce")
-	if n := testing.AllocsPerRun(100, func() { a.Done(time.Millisecond, 10, 10, true) }); n != 0 {
-		t.Errorf("%v allocations", n)
-	}
 }
 
 // The table keeps to Prometheus' conventions.
