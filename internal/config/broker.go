@@ -39,18 +39,12 @@ type BrokerOptions struct {
 	// HTTPListen is kalda.http.listen; "" for no HTTP.
 	HTTPListen string
 
-	// SocketSendBufferBytes and SocketReceiveBufferBytes; -1 leaves the size to the system.
-	SocketSendBufferBytes, SocketReceiveBufferBytes int
 	// SocketRequestMaxBytes bounds one request's frame, the length field left out.
 	SocketRequestMaxBytes int
 	// MaxConnections and MaxConnectionsPerIP bound the client connections.
 	MaxConnections, MaxConnectionsPerIP int
-	// MaxConnectionsPerIPOverrides are limits by address in netip's form.
-	MaxConnectionsPerIPOverrides map[string]int
 	// ConnectionsMaxIdle closes quiet connections; below 0 never.
 	ConnectionsMaxIdle time.Duration
-	// QueuedMaxRequestBytes bounds the requests in memory; -1 is the server's own bound.
-	QueuedMaxRequestBytes int64
 
 	// NumPartitions is the partition count of topics created without one.
 	NumPartitions int32
@@ -69,17 +63,8 @@ type BrokerOptions struct {
 
 	// RetentionCheckInterval is the time between looks for segments to delete.
 	RetentionCheckInterval time.Duration
-	// LogInitialTaskDelay is the time from the start to the first such work.
-	LogInitialTaskDelay time.Duration
-	// RecoveryThreads is the number of logs recovered at once per directory.
-	RecoveryThreads int
-	// FlushSchedulerInterval is the time between looks for logs that flush.ms is due for.
-	FlushSchedulerInterval time.Duration
-	// RecoveryPointInterval, StartOffsetInterval and HighWatermarkInterval are the times
-	// between writes of the checkpoints.
-	RecoveryPointInterval, StartOffsetInterval, HighWatermarkInterval time.Duration
-	// ProducerIDExpiration forgets idle producers; ProducerIDCheckInterval looks for them.
-	ProducerIDExpiration, ProducerIDCheckInterval time.Duration
+	// ProducerIDExpiration forgets producers that are silent for that long.
+	ProducerIDExpiration time.Duration
 
 	// Group are the settings of groups and their offsets.
 	Group GroupOptions
@@ -105,8 +90,6 @@ type GroupOptions struct {
 	OffsetsTopicReplicationFactor int16
 	// OffsetsTopicSegmentBytes is its segment size.
 	OffsetsTopicSegmentBytes int
-	// OffsetsCommitTimeout bounds the wait of a commit for its replicas.
-	OffsetsCommitTimeout time.Duration
 	// OffsetsLoadBufferBytes is read at once while a partition of it is loaded.
 	OffsetsLoadBufferBytes int
 }
@@ -125,21 +108,15 @@ func brokerBindings() []binding[BrokerOptions] {
 	return []binding[o]{
 		{"node.id", "NodeID", func(o *o, v Value) { o.NodeID = v.Int32() }},
 		{"broker.rack", "Rack", func(o *o, v Value) { o.Rack = v.Text }},
-		{"log.dirs", "LogDirs", func(o *o, v Value) { o.LogDirs = logDirs(v) }},
+		{"log.dirs", "LogDirs", func(o *o, v Value) { o.LogDirs = v.List() }},
 		{"kalda.cluster", "Cluster", func(o *o, v Value) { o.Cluster = v.Text }},
 		{"kalda.metadata", "Metadata", func(o *o, v Value) { o.Metadata = v.Text }},
 		{"kalda.http.listen", "HTTPListen", func(o *o, v Value) { o.HTTPListen = v.Text }},
 
-		{"socket.send.buffer.bytes", "SocketSendBufferBytes", func(o *o, v Value) { o.SocketSendBufferBytes = v.Int() }},
-		{"socket.receive.buffer.bytes", "SocketReceiveBufferBytes", func(o *o, v Value) { o.SocketReceiveBufferBytes = v.Int() }},
 		{"socket.request.max.bytes", "SocketRequestMaxBytes", func(o *o, v Value) { o.SocketRequestMaxBytes = v.Int() }},
 		{"max.connections", "MaxConnections", func(o *o, v Value) { o.MaxConnections = v.Int() }},
 		{"max.connections.per.ip", "MaxConnectionsPerIP", func(o *o, v Value) { o.MaxConnectionsPerIP = v.Int() }},
-		{"max.connections.per.ip.overrides", "MaxConnectionsPerIPOverrides", func(o *o, v Value) {
-			o.MaxConnectionsPerIPOverrides, _ = parseIPLimits(v.Text)
-		}},
 		{"connections.max.idle.ms", "ConnectionsMaxIdle", func(o *o, v Value) { o.ConnectionsMaxIdle = v.Duration() }},
-		{"queued.max.request.bytes", "QueuedMaxRequestBytes", func(o *o, v Value) { o.QueuedMaxRequestBytes = v.Int64() }},
 
 		{"num.partitions", "NumPartitions", func(o *o, v Value) { o.NumPartitions = v.Int32() }},
 		{"default.replication.factor", "DefaultReplicationFactor", func(o *o, v Value) { o.DefaultReplicationFactor = int16(v.Int64()) }},
@@ -150,14 +127,7 @@ func brokerBindings() []binding[BrokerOptions] {
 		{"max.request.partition.size.limit", "MaxRequestPartitions", func(o *o, v Value) { o.MaxRequestPartitions = v.Int() }},
 
 		{"log.retention.check.interval.ms", "RetentionCheckInterval", func(o *o, v Value) { o.RetentionCheckInterval = v.Duration() }},
-		{"log.initial.task.delay.ms", "LogInitialTaskDelay", func(o *o, v Value) { o.LogInitialTaskDelay = v.Duration() }},
-		{"num.recovery.threads.per.data.dir", "RecoveryThreads", func(o *o, v Value) { o.RecoveryThreads = v.Int() }},
-		{"log.flush.scheduler.interval.ms", "FlushSchedulerInterval", func(o *o, v Value) { o.FlushSchedulerInterval = v.Duration() }},
-		{"log.flush.offset.checkpoint.interval.ms", "RecoveryPointInterval", func(o *o, v Value) { o.RecoveryPointInterval = v.Duration() }},
-		{"log.flush.start.offset.checkpoint.interval.ms", "StartOffsetInterval", func(o *o, v Value) { o.StartOffsetInterval = v.Duration() }},
-		{"replica.high.watermark.checkpoint.interval.ms", "HighWatermarkInterval", func(o *o, v Value) { o.HighWatermarkInterval = v.Duration() }},
 		{"producer.id.expiration.ms", "ProducerIDExpiration", func(o *o, v Value) { o.ProducerIDExpiration = v.Duration() }},
-		{"producer.id.expiration.check.interval.ms", "ProducerIDCheckInterval", func(o *o, v Value) { o.ProducerIDCheckInterval = v.Duration() }},
 
 		{"group.min.session.timeout.ms", "Group.MinSessionTimeout", func(o *o, v Value) { o.Group.MinSessionTimeout = v.Duration() }},
 		{"group.max.session.timeout.ms", "Group.MaxSessionTimeout", func(o *o, v Value) { o.Group.MaxSessionTimeout = v.Duration() }},
@@ -169,14 +139,9 @@ func brokerBindings() []binding[BrokerOptions] {
 		{"offsets.topic.num.partitions", "Group.OffsetsTopicPartitions", func(o *o, v Value) { o.Group.OffsetsTopicPartitions = v.Int32() }},
 		{"offsets.topic.replication.factor", "Group.OffsetsTopicReplicationFactor", func(o *o, v Value) { o.Group.OffsetsTopicReplicationFactor = int16(v.Int64()) }},
 		{"offsets.topic.segment.bytes", "Group.OffsetsTopicSegmentBytes", func(o *o, v Value) { o.Group.OffsetsTopicSegmentBytes = v.Int() }},
-		{"offsets.commit.timeout.ms", "Group.OffsetsCommitTimeout", func(o *o, v Value) { o.Group.OffsetsCommitTimeout = v.Duration() }},
 		{"offsets.load.buffer.size", "Group.OffsetsLoadBufferBytes", func(o *o, v Value) { o.Group.OffsetsLoadBufferBytes = v.Int() }},
 	}
 }
-
-// logDirs takes log.dirs; its synonym log.dir is one name even if it holds a comma in
-// Kafka's own class, but Kafka splits it as well since 4.0.
-func logDirs(v Value) []string { return v.List() }
 
 // Broker returns the node's settings from the static sources.
 func (c *Config) Broker() BrokerOptions {

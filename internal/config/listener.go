@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -82,35 +81,6 @@ func checkProtocolMap(s string) error {
 			return fmt.Errorf("%s:%s is not a security protocol", name, p)
 		}
 	}
-	return err
-}
-
-// parseIPLimits reads host:count,... as max.connections.per.ip.overrides has it.
-func parseIPLimits(s string) (map[string]int, error) {
-	m := map[string]int{}
-	for e := range strings.SplitSeq(s, ",") {
-		if e = strings.TrimSpace(e); e == "" {
-			continue
-		}
-		i := strings.LastIndexByte(e, ':')
-		if i <= 0 {
-			return nil, fmt.Errorf("%q is not ADDRESS:COUNT", e)
-		}
-		n, err := strconv.ParseUint(e[i+1:], 10, 31)
-		if err != nil {
-			return nil, fmt.Errorf("%q is not ADDRESS:COUNT", e)
-		}
-		a, err := netip.ParseAddr(strings.Trim(e[:i], "[]"))
-		if err != nil {
-			return nil, fmt.Errorf("%q: want an IP address before the count", e)
-		}
-		m[a.Unmap().String()] = int(n)
-	}
-	return m, nil
-}
-
-func checkIPLimits(s string) error {
-	_, err := parseIPLimits(s)
 	return err
 }
 

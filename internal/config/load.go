@@ -27,7 +27,6 @@ type Config struct {
 	static map[string]entry // by broker key; the strongest value of each
 	// listeners and advertised are the client listeners, without Kafka's controller ones.
 	listeners, advertised []Listener
-	ipLimits              map[string]int
 }
 
 type entry struct {
@@ -236,7 +235,6 @@ func (l *loader) listeners(at func(string) setting) {
 	listeners, _ := ParseListeners(c.get("listeners").Text)
 	advertised, _ := ParseListeners(c.get("advertised.listeners").Text)
 	protocols, _ := parseMap(c.get("listener.security.protocol.map").Text)
-	c.ipLimits, _ = parseIPLimits(c.get("max.connections.per.ip.overrides").Text)
 	isController := func(x Listener) bool {
 		return slices.ContainsFunc(c.get("controller.listener.names").list, func(n string) bool { return strings.EqualFold(n, x.Name) })
 	}

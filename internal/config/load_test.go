@@ -117,9 +117,17 @@ func TestStrength(t *testing.T) {
 		t.Errorf("retention %v", top.Retention)
 	}
 	// The dynamic layers beat the static ones, the topic beats them all.
-	dyn := Dynamic{Default: map[string]string{"max.connections": "10"}, Broker: map[string]string{"max.connections": "20"}}
-	if o, err := c.BrokerDynamic(dyn); err != nil || o.MaxConnections != 20 {
-		t.Errorf("%d %v", o.MaxConnections, err)
+	dyn := Dynamic{Default: map[string]string{"log.retention.ms": "10"}, Broker: map[string]string{"log.retention.ms": "20"}}
+	if got := show(c.DescribeBroker(dyn, []string{"log.retention.ms"})[0]); !strings.HasPrefix(got, "log.retention.ms=20 ") {
+		t.Error(got)
+	}
+	dyn = Dynamic{Default: map[string]string{"producer.id.expiration.ms": "10"}}
+	if o, err := c.BrokerDynamic(dyn); err != nil || o.ProducerIDExpiration != 10*time.Millisecond {
+		t.Errorf("%v %v", o.ProducerIDExpiration, err)
+	}
+	dyn.Broker = map[string]string{"producer.id.expiration.ms": "20"}
+	if o, err := c.BrokerDynamic(dyn); err != nil || o.ProducerIDExpiration != 20*time.Millisecond {
+		t.Errorf("%v %v", o.ProducerIDExpiration, err)
 	}
 	top, err := c.Topic(map[string]string{"retention.ms": "3"}, map[string]string{"log.retention.ms": "4", "log.segment.bytes": "2097152"})
 	if err != nil || top.Retention != 3*time.Millisecond || top.SegmentBytes != 2<<20 {

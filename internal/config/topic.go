@@ -34,8 +34,6 @@ type TopicOptions struct {
 	SegmentIndexBytes int
 	// IndexIntervalBytes is the log between two index entries.
 	IndexIntervalBytes int
-	// FileDeleteDelay is how long the files of a deleted segment stay.
-	FileDeleteDelay time.Duration
 	// TimestampType is "CreateTime" or "LogAppendTime".
 	TimestampType string
 	// TimestampBeforeMax and TimestampAfterMax bound the distance of a record's time from
@@ -71,7 +69,6 @@ func topicBindings() []binding[TopicOptions] {
 		{"segment.jitter.ms", "SegmentJitter", func(o *o, v Value) { o.SegmentJitter = v.Duration() }},
 		{"segment.index.bytes", "SegmentIndexBytes", func(o *o, v Value) { o.SegmentIndexBytes = v.Int() }},
 		{"index.interval.bytes", "IndexIntervalBytes", func(o *o, v Value) { o.IndexIntervalBytes = v.Int() }},
-		{"file.delete.delay.ms", "FileDeleteDelay", func(o *o, v Value) { o.FileDeleteDelay = v.Duration() }},
 		{"message.timestamp.type", "TimestampType", func(o *o, v Value) { o.TimestampType = v.Text }},
 		{"message.timestamp.before.max.ms", "TimestampBeforeMax", func(o *o, v Value) { o.TimestampBeforeMax = v.Duration() }},
 		{"message.timestamp.after.max.ms", "TimestampAfterMax", func(o *o, v Value) { o.TimestampAfterMax = v.Duration() }},

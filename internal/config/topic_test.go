@@ -21,7 +21,7 @@ func TestTopicDefaults(t *testing.T) {
 		FlushMessages: math.MaxInt64, FlushInterval: math.MaxInt64,
 		Retention: 7 * 24 * time.Hour, RetentionBytes: -1,
 		SegmentBytes: 1 << 30, SegmentAge: 7 * 24 * time.Hour, SegmentIndexBytes: 10 << 20, IndexIntervalBytes: 4096,
-		FileDeleteDelay: time.Minute, TimestampType: "CreateTime", TimestampBeforeMax: math.MaxInt64, TimestampAfterMax: time.Hour,
+		TimestampType: "CreateTime", TimestampBeforeMax: math.MaxInt64, TimestampAfterMax: time.Hour,
 	}
 	if got != want {
 		t.Errorf("got  %+v\nwant %+v", got, want)

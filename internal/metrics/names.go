@@ -1,0 +1,69 @@
+package metrics
+
+// The names of the metrics. See table for what they mean and which labels they have.
+const (
+	BuildInfo = "kalda_build_info"
+	Ready     = "kalda_ready"
+
+	Connections              = "kalda_connections"
+	ConnectionsAcceptedTotal = "kalda_connections_accepted_total"
+	ConnectionsClosedTotal   = "kalda_connections_closed_total"
+	RequestsTotal            = "kalda_requests_total"
+	ReceivedBytesTotal       = "kalda_received_bytes_total"
+	SentBytesTotal           = "kalda_sent_bytes_total"
+
+	PartitionLogStartOffset      = "kalda_partition_log_start_offset"
+	PartitionHighWatermarkOffset = "kalda_partition_high_watermark_offset"
+	PartitionLogEndOffset        = "kalda_partition_log_end_offset"
+	PartitionSizeBytes           = "kalda_partition_size_bytes"
+	PartitionLeader              = "kalda_partition_leader"
+	PartitionOffline             = "kalda_partition_offline"
+
+	Topics                  = "kalda_topics"
+	MetadataRevision        = "kalda_metadata_revision"
+	MetadataMismatchesTotal = "kalda_metadata_mismatches_total"
+)
+
+// kind is how a metric behaves.
+type kind uint8
+
+const (
+	gauge kind = iota
+	counter
+)
+
+// row describes one metric.
+type row struct {
+	name   string
+	kind   kind
+	help   string
+	labels []string
+}
+
+// table is every metric of ours.
+func table() []row {
+	listener := []string{"listener"}
+	partition := []string{"topic", "partition"}
+	return []row{
+		{BuildInfo, gauge, "Always 1; the labels say what runs.", []string{"version", "go_version"}},
+		{Ready, gauge, "1 while the broker serves.", nil},
+
+		{Connections, gauge, "Open client connections.", listener},
+		{ConnectionsAcceptedTotal, counter, "Client connections accepted.", listener},
+		{ConnectionsClosedTotal, counter, "Client connections ended, by reason.", []string{"listener", "reason"}},
+		{RequestsTotal, counter, "Requests handled.", listener},
+		{ReceivedBytesTotal, counter, "Bytes received from clients.", listener},
+		{SentBytesTotal, counter, "Bytes sent to clients.", listener},
+
+		{PartitionLogStartOffset, gauge, "First offset that is kept.", partition},
+		{PartitionHighWatermarkOffset, gauge, "End of the committed records.", partition},
+		{PartitionLogEndOffset, gauge, "Offset of the next record.", partition},
+		{PartitionSizeBytes, gauge, "Size of the partition's segments.", partition},
+		{PartitionLeader, gauge, "1 if this broker leads the partition.", partition},
+		{PartitionOffline, gauge, "1 if the partition's log cannot be used.", partition},
+
+		{Topics, gauge, "Topics in the cluster.", nil},
+		{MetadataRevision, gauge, "Revision of the metadata served from.", nil},
+		{MetadataMismatchesTotal, counter, "Keys that audits found to differ from what the watch brought.", nil},
+	}
+}
