@@ -138,6 +138,7 @@ Start one here with 'kalda dev', then in a second terminal:
 		a.groupCommand(),
 		a.clusterCommand(),
 		a.doctorCommand(),
+		a.configCommand(),
 		a.versionCommand(),
 		a.generateCommand(),
 	)

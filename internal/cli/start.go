@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/kalda-io/kalda/internal/config"
 )
 
 // drainTimeout bounds an orderly stop: longer than a client's request may be parked.
@@ -71,7 +73,7 @@ func (a *app) startCommand() *cobra.Command {
 		Use:   "start",
 		Short: "Run one node of a cluster",
 		Long: `Run one node with the configuration of a file, the environment (KAFKA_LOG_DIRS, KALDA_...)
-and --set, the later of which wins.
+and --set, the later of which wins. --check says what a start would say, and starts nothing.
 
 SIGTERM drains and stops; a second one stops at once. SIGHUP re-reads what can be re-read.`,
 		Args: noArgs,
@@ -80,8 +82,12 @@ SIGTERM drains and stops; a second one stops at once. SIGHUP re-reads what can b
 	f.StringVarP(&r.ConfigFile, "config", "c", "", "configuration file: kalda.yaml or server.properties")
 	f.StringArrayVar(&r.Set, "set", nil, "configuration key=value, stronger than file and environment")
 	level := logLevelFlag(cmd)
+	check := f.Bool("check", false, "only check the configuration")
 	out := readyFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if *check {
+			return a.checkConfig(config.LoadOptions{File: r.ConfigFile, Env: a.Environ, Set: r.Set}, *out)
+		}
 		return a.serve(cmd.Context(), r, *out, level.value)
 	}
 	return cmd
