@@ -204,6 +204,27 @@ func Start(ctx context.Context, bin Binary, o Options) (*Node, error) {
 	return n, nil
 }
 
+// StartAndKill starts a node and kills it with -9 after a while, ready or not, and waits until it is
+// gone: a crash in the middle of a recovery.
+func StartAndKill(ctx context.Context, bin Binary, o Options, after time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, after)
+	defer cancel()
+	n, err := Start(ctx, bin, o)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil // Start has killed it
+	}
+	if err != nil {
+		return err
+	}
+	defer n.Kill()
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-n.Done():
+		return fmt.Errorf("the node ended by itself\n%s", n.Log())
+	}
+}
+
 // Kafka returns the first broker's address, host:port.
 func (n *Node) Kafka() string { return n.Ready.Kafka[0] }
 

@@ -1,0 +1,43 @@
+package killloop
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// endOffsets returns the end of every partition of both topics. A log that does not start at 0 is an
+// error: nothing in a run deletes records, so its beginning would be lost.
+func endOffsets(ctx context.Context, cl *kgo.Client) ([]kadm.ListedOffset, error) {
+	adm := kadm.NewClient(cl)
+	topics := []string{idempotentTopic, plainTopic}
+	starts, err := adm.ListStartOffsets(ctx, topics...)
+	if err != nil {
+		return nil, err
+	}
+	ends, err := adm.ListEndOffsets(ctx, topics...)
+	if err != nil {
+		return nil, err
+	}
+	var out []kadm.ListedOffset
+	for _, topic := range topics {
+		for p := range int32(partitions) {
+			start, ok1 := starts.Lookup(topic, p)
+			end, ok2 := ends.Lookup(topic, p)
+			switch {
+			case !ok1 || !ok2:
+				return nil, fmt.Errorf("%s-%d is not known any more", topic, p)
+			case start.Err != nil:
+				return nil, fmt.Errorf("%s-%d: start: %w", topic, p, start.Err)
+			case end.Err != nil:
+				return nil, fmt.Errorf("%s-%d: end: %w", topic, p, end.Err)
+			case start.Offset != 0:
+				return nil, fmt.Errorf("%s-%d starts at offset %d, but nothing was deleted", topic, p, start.Offset)
+			}
+			out = append(out, end)
+		}
+	}
+	return out, nil
+}
