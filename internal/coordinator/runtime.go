@@ -20,8 +20,8 @@ type Options struct {
 	// MaxBatchBytes is about how large a batch of records may get before the next one
 	// is begun (512 KiB). One record may be larger.
 	MaxBatchBytes int
-	// LoadBufferBytes is how much of the log one read asks for while loading (1 MiB); it
-	// grows for a longer batch.
+	// LoadBufferBytes is how much of the log one read may ask for while loading (1 MiB);
+	// a longer batch takes as much as it needs.
 	LoadBufferBytes int
 	// MaxLoads is how many shards load at the same time (2): each holds a buffer.
 	MaxLoads int

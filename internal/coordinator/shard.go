@@ -13,6 +13,10 @@ import (
 	"github.com/kalda-io/kalda/kerr"
 )
 
+// firstLoadBuffer is the size of a load's first read. Most partitions hold less: fifty of
+// them must not cost fifty times Options.LoadBufferBytes when a broker starts.
+const firstLoadBuffer = 64 << 10
+
 // maxLoadBuffer bounds the buffer that a long batch may ask for; no batch is longer.
 const maxLoadBuffer = 256 << 20
 
@@ -223,7 +227,7 @@ func (s *shard[C]) replay(core Core[C], end model.Offset) (int, error) {
 	if at >= end {
 		return 0, nil
 	}
-	buf := make([]byte, s.r.opts.LoadBufferBytes)
+	buf := make([]byte, min(firstLoadBuffer, s.r.opts.LoadBufferBytes))
 	reader := record.NewReader(0)
 	n := 0
 	for at < end {
@@ -246,6 +250,9 @@ func (s *shard[C]) replay(core Core[C], end model.Offset) (int, error) {
 			return n, s.loadError(at, err)
 		}
 		at = next
+		if got > len(buf)/2 && at < end && len(buf) < s.r.opts.LoadBufferBytes {
+			buf = make([]byte, min(4*len(buf), s.r.opts.LoadBufferBytes))
+		}
 	}
 	return n, nil
 }
