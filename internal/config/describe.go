@@ -54,6 +54,20 @@ func (c *Config) DescribeTopic(overrides map[string]string, d Dynamic, names []s
 	return c.describe(topicTable, layers, WireTopic, names)
 }
 
+// WithDerived fills in the defaults that are derived from the cluster: entries that are
+// unset get the value of their name in derived, as a default. A topic's effective
+// min.insync.replicas and kalda.flush.policy stand in its partitions' state.
+func WithDerived(entries []Entry, derived map[string]string) []Entry {
+	for i := range entries {
+		e := &entries[i]
+		if v, ok := derived[e.Name]; ok && e.Value == nil && !e.Sensitive {
+			e.Value, e.Source = &v, WireDefault
+			e.Synonyms = append(e.Synonyms, SynonymEntry{e.Name, &v, WireDefault})
+		}
+	}
+	return entries
+}
+
 // DescribeBroker lists the configs of this node's broker; see DescribeTopic.
 func (c *Config) DescribeBroker(d Dynamic, names []string) []Entry {
 	return c.describe(brokerTable, d.layers(), 0, names)

@@ -111,3 +111,23 @@ func TestDescribeBadStoredValue(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// Defaults that follow the cluster are shown where nothing is set, and only there.
+func TestWithDerived(t *testing.T) {
+	c, _ := load(t, LoadOptions{})
+	derived := map[string]string{"min.insync.replicas": "2", "kalda.flush.policy": "os", "retention.ms": "1", "ssl.key.password": "x"}
+	for _, x := range []struct {
+		got  []Entry
+		want string
+	}{
+		{c.DescribeTopic(nil, Dynamic{}, []string{"min.insync.replicas"}), "min.insync.replicas=2 int source=5 [min.insync.replicas=2 5]"},
+		{c.DescribeTopic(map[string]string{"kalda.flush.policy": "commit"}, Dynamic{}, []string{"kalda.flush.policy"}),
+			"kalda.flush.policy=commit string source=1 [kalda.flush.policy=commit 1]"},
+		{c.DescribeTopic(nil, Dynamic{}, []string{"retention.ms"}), "retention.ms=604800000 long source=5 [log.retention.hours=168 5]"},
+		{c.DescribeBroker(Dynamic{}, []string{"ssl.key.password"}), "ssl.key.password=null password source=5 read-only sensitive"},
+	} {
+		if got := one(t, WithDerived(x.got, derived)); got != x.want {
+			t.Errorf("got  %s\nwant %s", got, x.want)
+		}
+	}
+}

@@ -21,6 +21,10 @@ func readEnv(env []string) ([]setting, []error) {
 		if !ok {
 			continue
 		}
+		// A container platform describes a service called kafka as KAFKA_PORT=tcp://....
+		if strings.HasPrefix(value, "tcp://") || strings.HasPrefix(value, "udp://") {
+			continue
+		}
 		at := Source{Kind: FromEnv, Name: name}
 		if _, _, known := lookupBroker(key); known {
 			out = append(out, setting{key, value, at})

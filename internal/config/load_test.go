@@ -269,6 +269,9 @@ func TestEnv(t *testing.T) {
 	if err == nil || err.Error() != "environment KAFKA_LOG_RETENTON_MS: unknown key log.retenton.ms; did you mean log.retention.ms?" {
 		t.Error(err)
 	}
+	if _, w := load(t, LoadOptions{Env: []string{"KAFKA_PORT=tcp://10.0.0.1:9092"}}); len(w) > 0 {
+		t.Errorf("a container platform's variable was taken for a key: %v", w)
+	}
 	if o, _ := load(t, LoadOptions{Env: []string{"KAFKA_BROKER_ID=7"}}); o.Broker().NodeID != 7 {
 		t.Errorf("node id %d", o.Broker().NodeID)
 	}
