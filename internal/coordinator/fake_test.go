@@ -43,7 +43,7 @@ func (l *fakeLog) lead(epoch model.LeaderEpoch) Log {
 	l.mu.waiters = nil
 	l.mu.Unlock()
 	for _, w := range lost {
-		w.done(kerr.NotLeaderForPartition)
+		w.done(kerr.NotLeaderOrFollower)
 	}
 	return &leaderLog{l, epoch}
 }
@@ -83,7 +83,7 @@ func (g *leaderLog) Append(b record.Batch) (model.Offset, error) {
 	l.mu.Lock()
 	if g.epoch != l.mu.epoch {
 		l.mu.Unlock()
-		return 0, fmt.Errorf("append: %w", kerr.NotLeaderForPartition)
+		return 0, fmt.Errorf("append: %w", kerr.NotLeaderOrFollower)
 	}
 	if l.mu.appendErr != nil {
 		defer l.mu.Unlock()
@@ -107,7 +107,7 @@ func (g *leaderLog) NotifyCommitted(upTo model.Offset, done func(error)) {
 	switch {
 	case g.epoch != l.mu.epoch:
 		l.mu.Unlock()
-		done(kerr.NotLeaderForPartition)
+		done(kerr.NotLeaderOrFollower)
 	case upTo < l.mu.hw:
 		l.mu.Unlock()
 		done(nil)

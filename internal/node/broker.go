@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -592,12 +591,4 @@ func (r groupRoles) Resigns(tp model.TopicPartition, epoch model.LeaderEpoch) {
 	if tp.Topic == meta.OffsetsTopic {
 		r.b.groups.Resign(tp.Partition, epoch)
 	}
-}
-
-// dataPath makes a directory of the configuration absolute, for messages and DescribeLogDirs.
-func dataPath(dir string) string {
-	if abs, err := filepath.Abs(dir); err == nil {
-		return abs
-	}
-	return dir
 }

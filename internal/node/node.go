@@ -18,7 +18,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"path/filepath"
 	"strconv"
 
 	"github.com/kalda-io/kalda/internal/ensemble"
@@ -119,6 +118,3 @@ func (m *Meta) Close() error {
 	<-m.done
 	return m.closeEnsemble()
 }
-
-// ensembleDir is where the embedded ensemble lives within a data directory.
-func ensembleDir(dir string) string { return filepath.Join(dir, "ensemble") }
