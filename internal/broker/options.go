@@ -35,8 +35,10 @@ type Options struct {
 	Groups *group.Service
 	// OffsetsPartitions is offsets.topic.num.partitions (50), OffsetsSegmentBytes
 	// offsets.topic.segment.bytes (100 MiB).
-	OffsetsPartitions   int32
-	OffsetsSegmentBytes int
+	// OffsetsReplicationFactor is offsets.topic.replication.factor, 0 if unset.
+	OffsetsPartitions        int32
+	OffsetsSegmentBytes      int
+	OffsetsReplicationFactor int16
 	// MaxTopicPartitions is max.request.partition.size.limit (2000): the bound of one
 	// DescribeTopicPartitions answer.
 	MaxTopicPartitions int
@@ -81,8 +83,12 @@ func (o Options) withDefaults() Options {
 
 // offsetsTopic is how __consumer_offsets is created on first use.
 func (b *Broker) offsetsTopic() meta.NewTopic {
+	rf := b.o.OffsetsReplicationFactor
+	if rf == 0 {
+		rf = -1 // as the cluster can
+	}
 	return meta.NewTopic{
-		Name: meta.OffsetsTopic, Partitions: b.o.OffsetsPartitions, ReplicationFactor: -1, Internal: true,
+		Name: meta.OffsetsTopic, Partitions: b.o.OffsetsPartitions, ReplicationFactor: rf, Internal: true,
 		Config: map[string]string{"cleanup.policy": "compact", "segment.bytes": strconv.Itoa(b.o.OffsetsSegmentBytes), "compression.type": "producer"},
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/kalda-io/kalda/internal/meta"
 	"github.com/kalda-io/kalda/internal/model"
+	"github.com/kalda-io/kalda/internal/record"
 	"github.com/kalda-io/kalda/internal/replica"
 	"github.com/kalda-io/kalda/internal/wheel"
 	"github.com/kalda-io/kalda/internal/wire"
@@ -151,6 +152,11 @@ func (b *Broker) append(cs *connState, req *wire.ProduceRequest, t *wire.Produce
 	}
 	if len(q.Records) == 0 {
 		return replica.Appended{}, kerr.With(kerr.InvalidRecord, "a Produce for %s without records", part.TP)
+	}
+	if len(q.Records) >= record.HeaderLen && req.Version >= 3 {
+		if n := record.Batch(q.Records).Size(); n >= record.HeaderLen && n < len(q.Records) {
+			return replica.Appended{}, kerr.With(kerr.InvalidRecord, "a Produce for %s with more than one record batch", part.TP)
+		}
 	}
 	at, err := part.Append(q.Records, now, a)
 	if err == nil {

@@ -1,5 +1,3 @@
-//go:build allrooms
-
 package config
 
 import (
