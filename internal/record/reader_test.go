@@ -251,6 +251,11 @@ func TestReaderFramings(t *testing.T) {
 		if want := numbered(goldenRecords(), 0); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %v\n got %+v\nwant %+v", tc.name, err, got, want)
 		}
+		// The limit counts the whole output, not that of a part.
+		_, err = readAll(NewReader(len(raw)-1), compressedBatch(tc.codec, tc.payload, len(recs)))
+		if !errors.Is(err, kerr.MessageTooLarge) {
+			t.Errorf("%s, a byte over the limit: %v", tc.name, err)
+		}
 	}
 }
 

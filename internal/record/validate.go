@@ -3,7 +3,6 @@ package record
 import (
 	"encoding/binary"
 	"hash/crc32"
-	"math"
 
 	"github.com/kalda-io/kalda/kerr"
 )
@@ -99,7 +98,7 @@ func checkFrame(b []byte) error {
 	if len(b) < HeaderLen {
 		return corrupt("%d bytes are too few for a record batch", len(b))
 	}
-	if n := Batch(b).Length(); n < HeaderLen-LogOverhead || int64(n)+LogOverhead != int64(len(b)) {
+	if n := Batch(b).Length(); int64(n)+LogOverhead != int64(len(b)) {
 		return corrupt("the batch's length field says %d, its bytes %d", n, len(b)-LogOverhead)
 	}
 	return nil
@@ -208,7 +207,8 @@ func (b Batch) checkRecords(o *ValidateOptions) error {
 		case o.RequireKeys && f.key.n < 0:
 			return invalid("record %d of %d has no key, which a compacted topic requires", i, count)
 		}
-		if ts := addTimestamp(base, f.timestampDelta); o.CheckTimestamps && (ts < NoTimestamp || o.outOfBounds(ts)) {
+		// A sum that overflows is negative or the largest there is, so a bound stops it.
+		if ts := base + f.timestampDelta; o.CheckTimestamps && (ts < NoTimestamp || o.outOfBounds(ts)) {
 			return o.errTimestamp(ts)
 		}
 		if err := checkHeaders(rec[f.headers:]); err != nil {
@@ -219,14 +219,6 @@ func (b Batch) checkRecords(o *ValidateOptions) error {
 		return invalid("%d bytes follow the last record", len(p))
 	}
 	return nil
-}
-
-// addTimestamp adds a client's delta; a sum outside int64 becomes one that no bound admits.
-func addTimestamp(base, delta int64) int64 {
-	if sum := base + delta; (sum > base) == (delta > 0) {
-		return sum
-	}
-	return math.MaxInt64
 }
 
 // CheckCRC says whether the stored checksum fits the bytes.

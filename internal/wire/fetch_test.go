@@ -252,6 +252,49 @@ func TestFetchReplicaByTag(t *testing.T) {
 	}
 }
 
+// TestFetchLaterFields: tagged fields of later versions do not go out in earlier ones and
+// are skipped where they come in.
+func TestFetchLaterFields(t *testing.T) {
+	for version := fetchFlexible; version < MaxFetch; version++ {
+		plain := NewFetchRequest(version)
+		plain.Rack = []byte{}
+		plain.Topics = []FetchTopic{{Name: topicName(version, "t"), Partitions: []FetchPartition{NewFetchPartition(1, 2, 3)}}}
+		k := kmsg.NewPtrFetchRequest()
+		k.Version = version
+		if err := k.ReadFrom(plain.AppendTo(nil)); err != nil {
+			t.Fatal(err)
+		}
+		p, kp := &plain.Topics[0].Partitions[0], &k.Topics[0].Partitions[0]
+		kp.HighWatermark, kp.ReplicaDirectoryID = 77, [16]byte{9}
+		if version >= directoryVersion {
+			p.ReplicaDirectoryID = [16]byte{9}
+		}
+		want := plain.AppendTo(nil)
+		var got FetchRequest
+		if err := got.Decode(version, k.AppendTo(nil)); err != nil || !equal(&got, &plain) {
+			t.Errorf("version %d: %v\n got %+v\nwant %+v", version, err, got, plain)
+		}
+		p.HighWatermark, p.ReplicaDirectoryID = 77, [16]byte{9}
+		if ours := plain.AppendTo(nil); !bytes.Equal(ours, want) {
+			t.Errorf("version %d: sent % x, want % x", version, ours, want)
+		}
+	}
+	for version := fetchFlexible; version < fetchEndpointsVersion; version++ {
+		plain := FetchResponse{Version: version}
+		want := plain.AppendTo(nil)
+		k := kmsg.NewPtrFetchResponse()
+		k.Version, k.Brokers = version, []kmsg.FetchResponseBroker{{NodeID: 2, Host: "h", Port: 1}}
+		var got FetchResponse
+		if err := got.Decode(version, k.AppendTo(nil)); err != nil || !equal(&got, &plain) {
+			t.Errorf("version %d: %v, %+v", version, err, got)
+		}
+		plain.NodeEndpoints = []NodeEndpoint{{ID: 2, Host: "h", Port: 1}}
+		if ours := plain.AppendTo(nil); !bytes.Equal(ours, want) {
+			t.Errorf("version %d: sent % x, want % x", version, ours, want)
+		}
+	}
+}
+
 // TestFetchDefaults: what a version does not carry must read as unknown, also in a struct
 // that held a later version before.
 func TestFetchDefaults(t *testing.T) {

@@ -93,6 +93,7 @@ func TestParseHeader(t *testing.T) {
 		{"tag count beyond the bytes", header(0, 9, 0, 0, 9, 3, 0), kerr.InvalidRequest},
 		{"tag count not a varint", header(0, 9, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01), kerr.InvalidRequest},
 		{"tag count over 32 bits", header(0, 9, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x1f), kerr.InvalidRequest},
+		{"tag count of zero and a bit beyond the 32nd", header(0, 9, 0, 0, 0x80, 0x80, 0x80, 0x80, 0x10), kerr.InvalidRequest},
 		{"long form of a varint", header(0, 9, 0, 0, 0x80, 0x80, 0x00), nil},
 		{"key unknown", header(int16(len(flexibleFrom)), 0, 0, 0), kerr.UnsupportedVersion},
 		{"key negative", header(-1, 0, 0, 0), kerr.UnsupportedVersion},
