@@ -18,8 +18,8 @@ func bubble(t *testing.T, opts Options, f func(t *testing.T, r *Runtime[*request
 	synctest.Test(t, func(t *testing.T) {
 		opts.Logger = slog.New(slog.DiscardHandler)
 		r := New(model.SystemClock(), newTable, opts)
+		defer r.Close()
 		f(t, r)
-		r.Close()
 	})
 }
 

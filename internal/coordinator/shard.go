@@ -218,6 +218,7 @@ func (s *shard[C]) load() error {
 	s.mu.Lock()
 	s.mu.loading = false
 	s.mu.Unlock()
+	s.wake() // for what was told meanwhile, whose signal the load has taken
 	return nil
 }
 
