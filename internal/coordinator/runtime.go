@@ -122,7 +122,13 @@ func (r *Runtime[C]) Resign(partition int32, epoch model.LeaderEpoch) {
 // perhaps before Submit returns: NOT_COORDINATOR when there is no shard,
 // COORDINATOR_LOAD_IN_PROGRESS while it loads, COORDINATOR_NOT_AVAILABLE when too many
 // calls wait.
-func (r *Runtime[C]) Submit(partition int32, call C) {
+func (r *Runtime[C]) Submit(partition int32, call C) { r.submit(partition, call, false) }
+
+// Tell is Submit for what the broker itself has to say: a shard that loads takes it, too,
+// and steps it first when it serves.
+func (r *Runtime[C]) Tell(partition int32, call C) { r.submit(partition, call, true) }
+
+func (r *Runtime[C]) submit(partition int32, call C, tell bool) {
 	r.mu.Lock()
 	s := r.mu.shards[partition]
 	r.mu.Unlock()
@@ -130,7 +136,7 @@ func (r *Runtime[C]) Submit(partition int32, call C) {
 		call.Fail(kerr.NotCoordinator)
 		return
 	}
-	s.submit(call)
+	s.submit(call, tell)
 }
 
 // Led returns the partitions that have a shard here, sorted.

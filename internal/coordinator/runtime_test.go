@@ -18,8 +18,8 @@ func bubble(t *testing.T, opts Options, f func(t *testing.T, r *Runtime[*request
 	synctest.Test(t, func(t *testing.T) {
 		opts.Logger = slog.New(slog.DiscardHandler)
 		r := New(model.SystemClock(), newTable, opts)
+		defer r.Close()
 		f(t, r)
-		r.Close()
 	})
 }
 
@@ -96,9 +96,17 @@ func TestLoad(t *testing.T) {
 		}
 		r.Elect(0, 2, l.lead(2))
 		expect(t, send(r, "get a"), "COORDINATOR_LOAD_IN_PROGRESS")
+		told := &request{text: "put c 3"}
+		r.Tell(0, told)
+		synctest.Wait()
+		expect(t, told, "")
+		l.commit() // the load ends, and what was told goes to the log
+		synctest.Wait()
 		l.commit()
 		synctest.Wait()
+		expect(t, told, "ok")
 		expect(t, send(r, "get a"), "=2")
+		expect(t, send(r, "get c"), "=3")
 		expect(t, send(r, "get b"), "="+string(make([]byte, 300)))
 	})
 }

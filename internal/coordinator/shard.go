@@ -65,13 +65,13 @@ func newShard[C Call](r *Runtime[C], partition int32, epoch model.LeaderEpoch, l
 	return s
 }
 
-func (s *shard[C]) submit(call C) {
+func (s *shard[C]) submit(call C, tell bool) {
 	s.mu.Lock()
 	var err error
 	switch {
 	case s.mu.ended:
 		err = kerr.NotCoordinator
-	case s.mu.loading:
+	case s.mu.loading && !tell:
 		err = kerr.CoordinatorLoadInProgress
 	case len(s.mu.inbox) >= s.r.opts.MaxInbox:
 		err = kerr.CoordinatorNotAvailable
@@ -218,6 +218,7 @@ func (s *shard[C]) load() error {
 	s.mu.Lock()
 	s.mu.loading = false
 	s.mu.Unlock()
+	s.wake() // for what was told meanwhile, whose signal the load has taken
 	return nil
 }
 

@@ -77,10 +77,6 @@ func (m *member) metadata(name string) []byte {
 	return nil
 }
 
-func (m *member) supports(name string) bool {
-	return slices.ContainsFunc(m.protocols, func(p protocol) bool { return p.name == name })
-}
-
 // matches says whether the member offers exactly these protocols.
 func (m *member) matches(ps []kmsg.JoinGroupRequestProtocol) bool {
 	return slices.EqualFunc(m.protocols, ps, func(a protocol, b kmsg.JoinGroupRequestProtocol) bool {
@@ -108,6 +104,8 @@ type group struct {
 	members []*member
 	byID    map[string]*member
 	static  map[string]*member
+	// support counts the members that offer a protocol.
+	support map[string]int
 	// joining counts the members that are parked in JoinGroup.
 	joining int
 	// pending are ids that were handed out with MEMBER_ID_REQUIRED and not used yet.
@@ -145,6 +143,7 @@ func newGroup(id string, nowMs int64) *group {
 		byID:       map[string]*member{},
 		static:     map[string]*member{},
 		pending:    map[string]*timer{},
+		support:    map[string]int{},
 	}
 }
 
@@ -209,6 +208,19 @@ func (g *group) add(m *member, protocolType string) {
 		g.leader = m
 	}
 	g.bytes += m.bytes
+	g.count(m, 1)
+}
+
+// count adds n to the support of each of m's protocols.
+func (g *group) count(m *member, n int) {
+	for i, p := range m.protocols {
+		if slices.ContainsFunc(m.protocols[:i], func(o protocol) bool { return o.name == p.name }) {
+			continue // offered twice, counted once
+		}
+		if g.support[p.name] += n; g.support[p.name] == 0 {
+			delete(g.support, p.name)
+		}
+	}
 }
 
 // remove takes m out; the longest-standing other member leads if m did.
@@ -225,6 +237,7 @@ func (g *group) remove(m *member) {
 		}
 	}
 	g.bytes -= m.bytes
+	g.count(m, -1)
 }
 
 // rename gives a static member that came back its new id.
@@ -278,14 +291,7 @@ func (g *group) accepts(protocolType string, ps []kmsg.JoinGroupRequestProtocol)
 		slices.ContainsFunc(ps, func(p kmsg.JoinGroupRequestProtocol) bool { return g.allSupport(p.Name) })
 }
 
-func (g *group) allSupport(name string) bool {
-	for _, m := range g.members {
-		if !m.supports(name) {
-			return false
-		}
-	}
-	return true
-}
+func (g *group) allSupport(name string) bool { return g.support[name] == len(g.members) }
 
 // selectProtocol lets each member vote for the first of its protocols that all support.
 // The most votes win; among equals the one that was voted for first.

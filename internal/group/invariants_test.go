@@ -1,6 +1,9 @@
 package group
 
-import "strings"
+import (
+	"maps"
+	"strings"
+)
 
 // failer is a test of package testing or rapid.
 type failer interface {
@@ -67,6 +70,19 @@ func checkInvariants(t failer, s *Shard) {
 					owners[tp] = m.id
 				}
 			}
+		}
+		support := map[string]int{}
+		for _, m := range g.members {
+			mine := map[string]bool{}
+			for _, p := range m.protocols {
+				mine[p.name] = true
+			}
+			for p := range mine {
+				support[p]++
+			}
+		}
+		if !maps.Equal(support, g.support) {
+			fail("support is %v, counted %v", g.support, support)
 		}
 		if joining != g.joining {
 			fail("joining is %d, counted %d", g.joining, joining)

@@ -242,7 +242,9 @@ func (s *Shard) addMember(g *group, id string, c *Call, req *kmsg.JoinGroupReque
 // update takes over what a member says of itself and parks its call.
 func (s *Shard) update(g *group, m *member, c *Call, req *kmsg.JoinGroupRequest) {
 	g.bytes -= m.bytes
+	g.count(m, -1)
 	setProtocols(m, c, req)
+	g.count(m, 1)
 	g.bytes += m.bytes
 	if old := g.park(m, c); old != nil {
 		s.refuse(old, kerr.RebalanceInProgress)

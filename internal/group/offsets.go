@@ -206,7 +206,8 @@ func (s *Shard) forgetTopics(e topicsDeleted) {
 // expire removes offsets whose time is over, and then groups of which nothing is left
 // (KIP-211):
 //
-//   - of an empty group, offsets.retention.minutes after it became empty;
+//   - of an empty group, offsets.retention.minutes after it became empty, or after the
+//     commit if a tool committed later (Kafka would let that one expire early);
 //   - of a stable consumer group, for topics that it does not subscribe to any more,
 //     that long after the commit;
 //   - of a group that never had members, that long after the commit.
@@ -239,8 +240,8 @@ func (s *Shard) expire() {
 	s.watchRetention()
 }
 
-// retentionStart says from when on the retention of a group's offsets counts: since, or
-// each offset's own commit when since is -1; false when nothing expires now.
+// retentionStart says from when on the retention of a group's offsets counts, unless an
+// offset was committed later still; false when nothing expires now.
 func (g *group) retentionStart() (since int64, ok bool) {
 	switch {
 	case g.protocolType == "":
@@ -256,8 +257,5 @@ func (s *Shard) isOver(o committed, since int64) bool {
 	if o.expireMs >= 0 {
 		return s.nowMs() >= o.expireMs
 	}
-	if since < 0 {
-		since = o.commitMs
-	}
-	return s.nowMs()-since >= s.opts.OffsetsRetention.Milliseconds()
+	return s.nowMs()-max(since, o.commitMs) >= s.opts.OffsetsRetention.Milliseconds()
 }

@@ -170,7 +170,7 @@ func (w *world) join(a *actor, i int) {
 	req.Group, req.MemberID, req.InstanceID, req.ProtocolType = a.group, a.id, a.instance, "consumer"
 	req.SessionTimeoutMillis = 10_000
 	req.RebalanceTimeoutMillis = rapid.SampledFrom([]int32{5_000, 30_000}).Draw(w.rt, "rebalance")
-	for _, p := range rapid.SampledFrom([][]string{{"range"}, {"range", "sticky"}, {"sticky", "range"}, {"other"}}).Draw(w.rt, "protocols") {
+	for _, p := range rapid.SampledFrom([][]string{{"range"}, {"range", "sticky"}, {"sticky", "range", "sticky"}, {"other"}}).Draw(w.rt, "protocols") {
 		topics := rapid.SampledFrom([][]string{{"t"}, {"t", "u"}}).Draw(w.rt, "topics")
 		req.Protocols = append(req.Protocols, kmsg.JoinGroupRequestProtocol{Name: p, Metadata: subscribe(topics, "")})
 	}

@@ -90,10 +90,11 @@ func (s *Service) Submit(p *wire.Pending, req kmsg.Request, finish func(kmsg.Res
 }
 
 // TopicsDeleted removes the offsets that groups of this broker's shards committed to
-// deleted topics.
+// deleted topics. A topic that was deleted and created again counts: it is called for
+// each id that is gone.
 func (s *Service) TopicsDeleted(topics []string) {
 	for _, p := range s.runtime.Led() {
-		s.runtime.Submit(p, &Call{event: topicsDeleted{topics}})
+		s.runtime.Tell(p, &Call{event: topicsDeleted{topics}})
 	}
 }
 
