@@ -55,6 +55,7 @@ func TestDescribe(t *testing.T) {
 		{c.DescribeBroker(d, []string{"log.retention.ms"}),
 			"log.retention.ms=8 long source=2 [log.retention.ms=8 2] [log.retention.ms=7 3] [log.retention.hours=2 4] [log.retention.hours=168 5]"},
 		{c.DescribeBroker(d, []string{"node.id"}), "node.id=5 int source=4 read-only [node.id=5 4] [node.id=1 5]"},
+		{c.DescribeBroker(d, []string{"broker.id"}), "broker.id=5 int source=4 read-only [node.id=5 4] [node.id=1 5]"},
 		{c.DescribeBroker(d, []string{"log.dirs"}), "log.dirs=kalda-data list source=5 read-only [log.dir=kalda-data 5]"},
 		{c.DescribeBroker(d, []string{"advertised.listeners"}), "advertised.listeners=null list source=5 read-only"},
 		{c.DescribeBroker(d, []string{"ssl.key.password"}), "ssl.key.password=null password source=5 read-only sensitive"},

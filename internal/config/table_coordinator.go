@@ -11,7 +11,7 @@ func coordinatorKeys() []Key {
 			Doc: "how long an empty group waits for more members before its first assignment"},
 		{Name: "group.max.size", Type: Int, Default: "2147483647", Valid: atLeast(1),
 			Doc: "most members of a group"},
-		{Name: "offset.metadata.max.bytes", Type: Int, Unit: Bytes, Default: "4096", Valid: atLeast(0),
+		{Name: "offset.metadata.max.bytes", Type: Int, Unit: Bytes, Default: "4096", Valid: atLeast(1),
 			Doc: "largest note that a consumer may store with an offset"},
 		{Name: "offsets.retention.minutes", Type: Int, Unit: Minutes, Default: "10080", Valid: atLeast(1),
 			Doc: "how long the offsets of an empty group are kept"},

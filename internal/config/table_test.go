@@ -73,6 +73,7 @@ func TestTableIsSound(t *testing.T) {
 func TestKafkaKeys(t *testing.T) {
 	other := map[string]string{ // our own defaults
 		"node.id":                                "1: a node without a file starts",
+		"broker.id":                              "another name of node.id",
 		"process.roles":                          "a node is both",
 		"controller.listener.names":              "there are none",
 		"log.dir":                                "beside the node, not in /tmp",

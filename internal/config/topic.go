@@ -24,7 +24,8 @@ type TopicOptions struct {
 	FlushInterval time.Duration
 	// Retention is the age at which closed segments go; below 0 never.
 	Retention time.Duration
-	// RetentionBytes bounds the partition; below 0 is no bound.
+	// RetentionBytes bounds the partition; below 0 is no bound. Never 0: retention.bytes=0
+	// is 1, which keeps the open segment as well and is not taken for "unset" further down.
 	RetentionBytes int64
 	// SegmentBytes and SegmentAge close a segment; SegmentJitter is the largest random time
 	// taken off SegmentAge.
@@ -63,7 +64,7 @@ func topicBindings() []binding[TopicOptions] {
 		{"flush.messages", "FlushMessages", func(o *o, v Value) { o.FlushMessages = v.Int64() }},
 		{"flush.ms", "FlushInterval", func(o *o, v Value) { o.FlushInterval = v.Duration() }},
 		{"retention.ms", "Retention", func(o *o, v Value) { o.Retention = v.Duration() }},
-		{"retention.bytes", "RetentionBytes", func(o *o, v Value) { o.RetentionBytes = v.Int64() }},
+		{"retention.bytes", "RetentionBytes", func(o *o, v Value) { o.RetentionBytes = atLeastOneByte(v.Int64()) }},
 		{"segment.bytes", "SegmentBytes", func(o *o, v Value) { o.SegmentBytes = v.Int64() }},
 		{"segment.ms", "SegmentAge", func(o *o, v Value) { o.SegmentAge = v.Duration() }},
 		{"segment.jitter.ms", "SegmentJitter", func(o *o, v Value) { o.SegmentJitter = v.Duration() }},
@@ -73,6 +74,13 @@ func topicBindings() []binding[TopicOptions] {
 		{"message.timestamp.before.max.ms", "TimestampBeforeMax", func(o *o, v Value) { o.TimestampBeforeMax = v.Duration() }},
 		{"message.timestamp.after.max.ms", "TimestampAfterMax", func(o *o, v Value) { o.TimestampAfterMax = v.Duration() }},
 	}
+}
+
+func atLeastOneByte(n int64) int64 {
+	if n == 0 {
+		return 1
+	}
+	return n
 }
 
 // Topic returns the effective settings of a topic. overrides are its own; dynamicBroker

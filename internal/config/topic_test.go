@@ -120,6 +120,9 @@ func TestValidateTopic(t *testing.T) {
 		t.Error(err)
 	}
 	c, _ := load(t, LoadOptions{})
+	if o, _ := c.Topic(map[string]string{"retention.bytes": "0"}, nil); o.RetentionBytes != 1 {
+		t.Errorf("retention.bytes=0 gives %d", o.RetentionBytes)
+	}
 	if o, err := c.Topic(map[string]string{"retention.ms": "x", "segment.bytes": "4096"}, nil); !errors.Is(err, kerr.InvalidConfig) || o.Retention != 7*24*time.Hour || o.SegmentBytes != 4096 {
 		t.Errorf("%v %v", o, err)
 	}

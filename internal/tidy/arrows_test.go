@@ -2,7 +2,6 @@ package tidy
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 )
@@ -146,45 +145,4 @@ func TestCheckArrow(t *testing.T) {
 			t.Errorf("%s -> %s: %v", c.from, c.to, err)
 		}
 	}
-}
-
-// The protocol cores, and what a core must not touch.
-
-// corePackages are cores as a whole; in other rooms single files carry //kalda:core.
-func corePackages() []string { return []string{"internal/isr"} }
-
-// coreRefuses says why a core may not import a package; "" if it may.
-func coreRefuses(imp string) string {
-	switch first, _, _ := strings.Cut(imp, "/"); {
-	case imp == "sync" || imp == "sync/atomic":
-		return "a core has no locks"
-	case first == "os" || imp == "io/fs" || imp == "io/ioutil" || imp == "path/filepath" || imp == "syscall":
-		return "a core touches no files"
-	case first == "net":
-		return "a core touches no sockets"
-	case imp == "math/rand" || imp == "math/rand/v2" || imp == "crypto/rand":
-		return "chance comes into a core as an argument"
-	case imp == "log" || imp == "log/slog":
-		return "a core says what must happen and logs nothing"
-	}
-	return ""
-}
-
-// clockCalls are the functions of package time that read the clock or start a timer.
-func clockCalls() []string {
-	return []string{"Now", "Since", "Until", "After", "AfterFunc", "NewTimer", "NewTicker", "Tick", "Sleep"}
-}
-
-func TestCores(t *testing.T) {
-	n := 0
-	for _, f := range sources(t) {
-		if f.test || !slices.Contains(corePackages(), f.pkg) && !f.marked() {
-			continue
-		}
-		n++
-		for _, bad := range coreFaults(f) {
-			t.Error(bad)
-		}
-	}
-	t.Logf("%d files are cores", n)
 }

@@ -8,8 +8,8 @@
 //     notes of work left over;
 //   - the form: gofmt, no init functions.
 //
-// A file is held to the rules of a core if its package is one as a whole (see corePackages)
-// or if a line of it is the comment
+// A file is held to the rules of a core if it stands in the room of a protocol and is not
+// listed there as its shell (see coreRooms), or if a line of it is the comment
 //
 //	//kalda:core
 //
