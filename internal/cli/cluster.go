@@ -222,9 +222,9 @@ the one that --broker names.
 		Args: cobra.ArbitraryArgs,
 	}
 	f := cmd.Flags()
-	f.StringArrayVar(&set, "set", nil, "key=value for all brokers, or for --broker")
-	f.StringArrayVar(&unset, "unset", nil, "key that goes back to the file's value or the default")
-	f.Int32Var(&broker, "broker", -1, "this broker only")
+	f.StringArrayVar(&set, "set", nil, "`KEY=VALUE` for all brokers, or for --broker")
+	f.StringArrayVar(&unset, "unset", nil, "`KEY` that goes back to the file's value or the default")
+	f.Int32Var(&broker, "broker", -1, "broker `ID` only")
 	all := f.Bool("all", false, "also what has its default")
 	dryRun := f.Bool("dry-run", false, "only check whether the change would work")
 	out := outputFlag(cmd)

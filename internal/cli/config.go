@@ -226,7 +226,7 @@ func (a *app) configCheck() *cobra.Command {
 		Short: "Say what a start with this file would say",
 		Args:  wantArgs(false, "FILE"),
 	}
-	cmd.Flags().StringArrayVar(&set, "set", nil, "configuration key=value on top of the file")
+	cmd.Flags().StringArrayVar(&set, "set", nil, "configuration `KEY=VALUE` on top of the file")
 	out := outputFlag(cmd)
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
 		return a.checkConfig(config.LoadOptions{File: args[0], Set: set}, *out)

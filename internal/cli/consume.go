@@ -34,11 +34,11 @@ Formats of -f: ` + formatVerbs + `, and \n \t \r \0 \\ \xHH.`,
 		Args: wantArgs(true, "TOPIC"),
 	}
 	f := cmd.Flags()
-	f.StringVarP(&r.spec.group, "group", "g", "", "read as a member of this group")
-	f.StringVarP(&partitions, "partitions", "p", "", "read these partitions only (0,2,5-7); not with -g")
-	f.StringVarP(&place, "offset", "o", "", "where to begin: start, end, an offset N, -N before the end, or @TIME (default end; with -e start)")
-	f.Int64VarP(&r.count, "count", "n", 0, "stop after so many records")
-	f.StringVarP(&format, "format", "f", "", `how to print a record (default '%v\n')`)
+	f.StringVarP(&r.spec.group, "group", "g", "", "read as a member of `GROUP`")
+	f.StringVarP(&partitions, "partitions", "p", "", "read these `PARTITIONS` only (0,2,5-7); not with -g")
+	f.StringVarP(&place, "offset", "o", "", "`PLACE` to begin at: start, end, an offset N, -N before the end, or @TIME (default end; with -e start)")
+	f.Int64VarP(&r.count, "count", "n", 0, "stop after `N` records")
+	f.StringVarP(&format, "format", "f", "", "`FORMAT` of a record (default '%v\\n')")
 	f.BoolVarP(&r.spec.toEnd, "exit", "e", false, "stop at the end, as it is now")
 	out := &choice{value: outText, of: []string{outText, outWide, outJSON, outYAML}}
 	f.Var(out, "output", "how to print, where -f does not say it")

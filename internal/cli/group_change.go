@@ -39,8 +39,8 @@ group has offsets of; a group that does not exist yet comes into being.
 		Args: wantArgs(false, "GROUP"),
 	}
 	f := cmd.Flags()
-	f.StringVar(&place, "to", "", "start, end, an offset N, -N before the end, or @TIME")
-	f.StringArrayVar(&topics, "topic", nil, "only this TOPIC or TOPIC:PARTITION")
+	f.StringVar(&place, "to", "", "`PLACE`: start, end, an offset N, -N before the end, or @TIME")
+	f.StringArrayVar(&topics, "topic", nil, "only this `TOPIC` or TOPIC:PARTITION")
 	dryRun := f.Bool("dry-run", false, "only show what would change")
 	out := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

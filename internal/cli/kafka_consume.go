@@ -109,7 +109,7 @@ func (c *client) resolve(ctx context.Context, s consumeSpec, spans map[model.Top
 	for tp, sp := range spans {
 		want := sp.start
 		switch s.start.kind {
-		case startEnd:
+		case startEnd, startDefault:
 			want = sp.end
 		case startOffset:
 			want = s.start.n

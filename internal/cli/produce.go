@@ -35,14 +35,14 @@ exit code is then 1.`,
 		Args: wantArgs(false, "TOPIC"),
 	}
 	f := cmd.Flags()
-	f.StringVarP(&keySep, "key-separator", "k", "", `what parts key and value in a line, for example ':' or '\t'; lines without it have no key`)
-	f.StringVar(&zero, "null", "", "a value equal to this is sent as null, which deletes a key in a compacted topic")
-	f.StringArrayVarP(&headers, "header", "H", nil, "header key=value on every record")
-	f.Int32VarP(&s.partition, "partition", "p", -1, "send everything to this partition")
+	f.StringVarP(&keySep, "key-separator", "k", "", "`SEP` that parts key and value in a line, for example ':' or '\\t'; lines without it have no key")
+	f.StringVar(&zero, "null", "", "a value equal to `TEXT` is sent as null (in a compacted topic: delete the key)")
+	f.StringArrayVarP(&headers, "header", "H", nil, "header `KEY=VALUE` on every record")
+	f.Int32VarP(&s.partition, "partition", "p", -1, "send everything to partition `N`")
 	partitioner := &choice{value: "murmur2", of: []string{"murmur2", "round-robin", "sticky"}}
-	f.Var(partitioner, "partitioner", "murmur2: by key as Kafka does, sticky without one; round-robin; sticky")
+	f.Var(partitioner, "partitioner", "who chooses: the key as in Kafka (sticky without one), each in turn, or a batch at a time")
 	acks := &choice{value: "all", of: []string{"0", "1", "all"}}
-	f.Var(acksChoice{acks}, "acks", "who has the record before it counts as sent: nobody, the leader, all in-sync replicas")
+	f.Var(acksChoice{acks}, "acks", "who has a record before it counts as sent: nobody, the leader, all in-sync replicas")
 	codec := &choice{value: "none", of: []string{"none", "gzip", "snappy", "lz4", "zstd"}}
 	f.VarP(codec, "compress", "z", "compression of the batches")
 	verbose := f.BoolP("verbose", "v", false, "print topic-partition@offset of each record")

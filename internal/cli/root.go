@@ -101,7 +101,7 @@ func (a *app) watchSignals(done <-chan struct{}, soft, hard context.CancelCauseF
 
 func (a *app) rootCommand() *cobra.Command {
 	root := &cobra.Command{
-		Use:   "kalda",
+		Use:   "kalda COMMAND",
 		Short: "Apache Kafka's job done by one binary",
 		Long: `kalda is a Kafka-compatible log in one binary: the server, its ensemble and the tools.
 
@@ -115,12 +115,13 @@ Start one here with 'kalda dev', then in a second terminal:
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	f := root.PersistentFlags()
-	f.StringSliceVarP(&a.brokers, "brokers", "b", nil, "addresses to start from (env KALDA_BROKERS; default "+defaultBrokers+")")
+	f.StringSliceVarP(&a.brokers, "brokers", "b", nil, "`HOST:PORT,...` to start from (env KALDA_BROKERS, else "+defaultBrokers+")")
 	f.StringSliceVar(&a.brokers, "bootstrap-server", nil, "the same as --brokers")
 	f.Lookup("bootstrap-server").Hidden = true
-	f.StringArrayVarP(&a.props, "property", "X", nil, "client property key=value, named as in Kafka")
+	f.StringArrayVarP(&a.props, "property", "X", nil, "client property `KEY=VALUE`, named as in Kafka")
 	f.DurationVar(&a.timeout, "timeout", defaultTimeout, "give up after this time")
-	root.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help"})
+	// A terminal cuts words anywhere; 100 columns fit almost all of them.
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages |", ".FlagUsagesWrapped 100 |"))
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		if errors.Is(err, pflag.ErrHelp) {
 			return err
@@ -129,20 +130,22 @@ Start one here with 'kalda dev', then in a second terminal:
 	})
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return a.settle(cmd) }
 	if a.Start != nil {
-		root.AddCommand(a.devCommand(), a.startCommand())
+		addGroup(root, "Run:", a.devCommand(), a.startCommand())
 	}
-	root.AddCommand(
-		a.topicCommand(),
-		a.produceCommand(),
-		a.consumeCommand(),
-		a.groupCommand(),
-		a.clusterCommand(),
-		a.doctorCommand(),
-		a.configCommand(),
-		a.versionCommand(),
-		a.generateCommand(),
-	)
+	addGroup(root, "Use:", a.topicCommand(), a.produceCommand(), a.consumeCommand(), a.groupCommand())
+	addGroup(root, "Operate:", a.clusterCommand(), a.doctorCommand(), a.configCommand())
+	addGroup(root, "More:", a.generateCommand(), a.versionCommand())
+	root.SetHelpCommandGroupID("More:")
 	return root
+}
+
+// addGroup adds commands that help shows under one title, in this order.
+func addGroup(root *cobra.Command, title string, cmds ...*cobra.Command) {
+	root.AddGroup(&cobra.Group{ID: title, Title: title})
+	for _, c := range cmds {
+		c.GroupID = title
+	}
+	root.AddCommand(cmds...)
 }
 
 // settle completes and checks the global flags before a command runs.

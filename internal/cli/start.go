@@ -39,12 +39,12 @@ Ctrl-C drains and stops; a second Ctrl-C stops at once.`,
 		Args: noArgs,
 	}
 	f := cmd.Flags()
-	f.IntVar(&r.Brokers, "brokers", 1, "number of brokers")
-	f.StringVar(&r.DataDir, "data", "kalda-data", "directory of the data")
+	f.IntVar(&r.Brokers, "brokers", 1, "`N` brokers")
+	f.StringVar(&r.DataDir, "data", "kalda-data", "`DIR` of the data")
 	f.BoolVar(&r.Ephemeral, "ephemeral", false, "keep no data after the stop")
-	f.StringVar(&r.KafkaAddr, "kafka", "127.0.0.1:9092", "client address of the first broker; the next take the following ports, port 0 picks free ones")
-	f.StringVar(&r.HTTPAddr, "http", "127.0.0.1:8080", "address of metrics and health; port 0 picks a free one")
-	f.StringArrayVar(&r.Set, "set", nil, "broker configuration key=value")
+	f.StringVar(&r.KafkaAddr, "kafka", "127.0.0.1:9092", "client `ADDR` of the first broker; the next take the following ports, port 0 picks free ones")
+	f.StringVar(&r.HTTPAddr, "http", "127.0.0.1:8080", "`ADDR` of metrics and health; port 0 picks a free one")
+	f.StringArrayVar(&r.Set, "set", nil, "broker configuration `KEY=VALUE`")
 	level := logLevelFlag(cmd)
 	out := readyFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -79,8 +79,8 @@ SIGTERM drains and stops; a second one stops at once. SIGHUP re-reads what can b
 		Args: noArgs,
 	}
 	f := cmd.Flags()
-	f.StringVarP(&r.ConfigFile, "config", "c", "", "configuration file: kalda.yaml or server.properties")
-	f.StringArrayVar(&r.Set, "set", nil, "configuration key=value, stronger than file and environment")
+	f.StringVarP(&r.ConfigFile, "config", "c", "", "configuration `FILE`: kalda.yaml or server.properties")
+	f.StringArrayVar(&r.Set, "set", nil, "configuration `KEY=VALUE`, stronger than file and environment")
 	level := logLevelFlag(cmd)
 	check := f.Bool("check", false, "only check the configuration")
 	out := readyFlag(cmd)

@@ -100,7 +100,7 @@ func (a *app) topicCreate() *cobra.Command {
 	f := cmd.Flags()
 	f.Int32VarP(&n.partitions, "partitions", "p", -1, "number of partitions (default num.partitions of the cluster)")
 	f.Int16VarP(&n.replication, "replication", "r", -1, "number of replicas (default default.replication.factor of the cluster)")
-	f.StringArrayVarP(&configs, "config", "c", nil, "topic configuration key=value")
+	f.StringArrayVarP(&configs, "config", "c", nil, "topic configuration `KEY=VALUE`")
 	f.BoolVar(&n.dryRun, "dry-run", false, "only check whether it would work")
 	ifNot := f.Bool("if-not-exists", false, "a topic that exists is no failure")
 	out := outputFlag(cmd)
@@ -376,10 +376,10 @@ func (a *app) topicAlter() *cobra.Command {
 		Args:  wantArgs(false, "TOPIC"),
 	}
 	f := cmd.Flags()
-	f.StringArrayVar(&set, "set", nil, "key=value; units as in the configuration (7d, 2MiB)")
-	f.StringArrayVar(&unset, "unset", nil, "key that goes back to the cluster's value")
-	f.StringArrayVar(&add, "append", nil, "key=value added to a list")
-	f.StringArrayVar(&remove, "remove", nil, "key=value taken out of a list")
+	f.StringArrayVar(&set, "set", nil, "`KEY=VALUE`; units as in the configuration (7d, 2MiB)")
+	f.StringArrayVar(&unset, "unset", nil, "`KEY` that goes back to the cluster's value")
+	f.StringArrayVar(&add, "append", nil, "`KEY=VALUE` added to a list")
+	f.StringArrayVar(&remove, "remove", nil, "`KEY=VALUE` taken out of a list")
 	dryRun := f.Bool("dry-run", false, "only check whether it would work")
 	out := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -483,8 +483,8 @@ func (a *app) topicTrim() *cobra.Command {
 		Args:  wantArgs(false, "TOPIC"),
 	}
 	f := cmd.Flags()
-	f.StringVar(&place, "before", "", "keep what is at or after: end, an offset N, -N before the end, @TIME")
-	f.StringVarP(&partitions, "partitions", "p", "", "only these partitions (0,2,5-7)")
+	f.StringVar(&place, "before", "", "keep what is at or after `PLACE`: end, an offset N, -N before the end, @TIME")
+	f.StringVarP(&partitions, "partitions", "p", "", "only these `PARTITIONS` (0,2,5-7)")
 	yes := f.BoolP("yes", "y", false, "do not ask")
 	out := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -559,7 +559,7 @@ func (a *app) topicOffsets() *cobra.Command {
 		Short: "Show where the logs of a topic begin and end, and what lies at a time",
 		Args:  wantArgs(true, "TOPIC"),
 	}
-	cmd.Flags().StringVar(&place, "at", "", "also the offset of the first record at or after @TIME")
+	cmd.Flags().StringVar(&place, "at", "", "also the offset of the first record at or after `TIME`")
 	out := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		var at startSpec
