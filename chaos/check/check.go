@@ -147,7 +147,7 @@ func Check(events []history.Event, o Options) Report {
 		}
 	}
 
-	lost := make(map[string]bool)
+	lost, unfinished := make(map[string]bool), make(map[stream]bool)
 	for _, e := range events {
 		if e.F != history.Send || e.Type != history.OK || e.Offset < 0 {
 			continue
@@ -156,7 +156,10 @@ func Check(events []history.Event, o Options) Report {
 			end, read := ends[stream{f, e.Topic, e.Partition}]
 			switch _, found := finals[f][place{e.Topic, e.Partition, e.Offset}]; {
 			case !read:
-				r.violate("history: final reader %s did not reach the end of %s-%d", f, e.Topic, e.Partition)
+				if unread := (stream{f, e.Topic, e.Partition}); !unfinished[unread] {
+					unfinished[unread] = true
+					r.violate("history: final reader %s did not reach the end of %s-%d", f, e.Topic, e.Partition)
+				}
 			case e.Offset >= end && !lost[e.Value]:
 				lost[e.Value] = true
 				r.violate("C1 lost: %s was acknowledged at %s-%d@%d, but %s finds the end at %d", e.Value, e.Topic, e.Partition, e.Offset, f, end)

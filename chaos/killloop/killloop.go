@@ -46,6 +46,9 @@ type Options struct {
 	Policy string    // kalda.flush.policy of the topics, os or commit
 	Kcat   string    // path of kcat, "" leaves its producers out
 	Out    io.Writer // progress, one line a round
+
+	// sabotage, in tests of the loop itself, damages the data of a dead node.
+	sabotage func(dataDir string) error
 }
 
 const (
@@ -86,7 +89,11 @@ func Run(ctx context.Context, o Options) (report check.Report, err error) {
 	r := &run{Options: o, log: history.NewLog(file)}
 	loadErr := r.load(ctx)
 	events, logErr := r.log.Close()
-	return Judge(events), errors.Join(loadErr, logErr)
+	if loadErr != nil {
+		// The end was not read; what the poller saw can still be judged.
+		return check.Check(events, check.Options{Idempotent: map[string]bool{idempotentTopic: true}}), errors.Join(loadErr, logErr)
+	}
+	return Judge(events), logErr
 }
 
 // Judge applies the rules to the history of a run.
@@ -116,15 +123,17 @@ func (r *run) load(ctx context.Context) error {
 
 	producing, stopProducing := context.WithCancel(ctx)
 	defer stopProducing()
+	hard, giveUp := context.WithCancel(ctx)
+	defer giveUp()
 	polling, stopPolling := context.WithCancel(ctx)
 	defer stopPolling()
 	var producers, poller group
 	for i := range 2 {
-		producers.run(func() error { return r.idempotentProducer(producing, fmt.Sprintf("idempotent-%d", i)) })
+		producers.run(func() error { return r.idempotentProducer(producing, hard, fmt.Sprintf("idempotent-%d", i)) })
 	}
 	if r.Kcat != "" {
 		for p := range int32(partitions) {
-			producers.run(func() error { return r.kcatProducer(producing, fmt.Sprintf("kcat-%d", p), p) })
+			producers.run(func() error { return r.kcatProducer(producing, hard, fmt.Sprintf("kcat-%d", p), p) })
 		}
 	}
 	poller.run(func() error { return r.poll(polling) })
@@ -136,6 +145,11 @@ func (r *run) load(ctx context.Context) error {
 			}
 			node.Kill()
 			r.log.Add(history.Event{Process: "chaos", F: history.Kill, Offset: -1, Invoke: r.log.Now(), Type: history.OK})
+			if r.sabotage != nil {
+				if err := r.sabotage(start.DataDir); err != nil {
+					return err
+				}
+			}
 			again := 0
 			for random.IntN(4) == 0 { // and sometimes in the middle of the recovery
 				again++
@@ -158,6 +172,9 @@ func (r *run) load(ctx context.Context) error {
 		return nil
 	}
 	loopErr := loop()
+	if loopErr != nil {
+		giveUp() // the node may be gone for good: nothing is owed an answer any more
+	}
 	stopProducing()
 	loadErr := producers.wait()
 	stopPolling()

@@ -1,9 +1,12 @@
 package killloop
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -68,6 +71,48 @@ func TestKillLoop(t *testing.T) {
 				t.Logf("seed %d; replay in chaos/: %s", seed, Replay(policy, rounds, seed))
 			}
 		})
+	}
+}
+
+// TestLossIsCaught cuts acknowledged records off the logs of the dead node, as a disk would that
+// lied about a sync: the loop must end in a failure, whichever of its rules sees it first.
+func TestLossIsCaught(t *testing.T) {
+	kind, err := target.KindFromEnv()
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin, err := target.Build(t.Context(), kind, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const cut = 2000 // bytes: several records, less than a run has written
+	o := Options{Bin: bin, Dir: t.TempDir(), Seed: 1, Rounds: 1, Policy: "os", Out: logWriter{t}}
+	o.sabotage = func(dataDir string) error {
+		damaged := 0
+		err := filepath.WalkDir(dataDir, func(path string, d fs.DirEntry, err error) error {
+			// The first segment of a partition, in Kafka's file names and in kfake's.
+			if name := filepath.Base(path); err != nil || name != "00000000000000000000.log" && name != "0.dat" {
+				return err
+			}
+			info, err := d.Info()
+			if err != nil || info.Size() <= cut {
+				return err
+			}
+			damaged++
+			return os.Truncate(path, info.Size()-cut)
+		})
+		if err == nil && damaged == 0 {
+			err = errors.New("no log was found to damage")
+		}
+		return err
+	}
+	report, err := Run(t.Context(), o)
+	t.Logf("run: %v; violations: %q", err, report.Violations)
+	if err == nil && len(report.Violations) == 0 {
+		t.Error("acknowledged records were cut off and nothing was noticed")
+	}
+	if err != nil && strings.Contains(err.Error(), "no log was found") {
+		t.Error(err)
 	}
 }
 

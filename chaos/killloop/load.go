@@ -28,9 +28,9 @@ const (
 	burstEvery = 10 * time.Millisecond
 )
 
-// lifetime returns a context that ends drainBound after ctx.
-func lifetime(ctx context.Context) (context.Context, context.CancelFunc) {
-	life, cancel := context.WithCancel(context.Background())
+// lifetime returns a context that ends drainBound after ctx, or with hard.
+func lifetime(ctx, hard context.Context) (context.Context, context.CancelFunc) {
+	life, cancel := context.WithCancel(hard)
 	stop := context.AfterFunc(ctx, func() {
 		timer := time.AfterFunc(drainBound, cancel)
 		context.AfterFunc(life, func() { timer.Stop() })
@@ -50,9 +50,9 @@ func valueOf(payload []byte) string {
 	return name
 }
 
-// idempotentProducer sends until ctx ends, and then waits for all that is under way. It is one
+// idempotentProducer sends until ctx ends, and then waits for all that is under way unless hard ends. It is one
 // client for the whole run: retries are its own business.
-func (r *run) idempotentProducer(ctx context.Context, process string) error {
+func (r *run) idempotentProducer(ctx, hard context.Context, process string) error {
 	cl, err := kgo.NewClient(kgo.SeedBrokers(r.addr), kgo.DefaultProduceTopic(idempotentTopic), kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerLinger(time.Millisecond), kgo.MaxBufferedRecords(outstanding), kgo.RetryBackoffFn(func(int) time.Duration { return 50 * time.Millisecond }),
 		// A gap in the sequences must end the run rather than be healed with a new producer id.
@@ -63,7 +63,7 @@ func (r *run) idempotentProducer(ctx context.Context, process string) error {
 	defer cl.Close()
 	// Not ctx: a record that is under way is not given up when the load ends, or its fate would be
 	// unknown. The bound is for a node that never came back.
-	life, cancel := lifetime(ctx)
+	life, cancel := lifetime(ctx, hard)
 	defer cancel()
 	tick := time.NewTicker(burstEvery)
 	defer tick.Stop()
@@ -94,7 +94,7 @@ func (r *run) idempotentProducer(ctx context.Context, process string) error {
 		}
 	}
 	if err := cl.Flush(life); err != nil {
-		return fmt.Errorf("%s: %d records had no answer within %v of the last kill: %w", process, cl.BufferedProduceRecords(), drainBound, err)
+		return fmt.Errorf("%s: given up with %d records that have no answer: %w", process, cl.BufferedProduceRecords(), err)
 	}
 	return failed.wait()
 }
@@ -110,8 +110,8 @@ var delivery = regexp.MustCompile(`Message delivered to partition (\d+) \(offset
 // librdkafka reports a partition's batches in their order. Were this reading wrong, values and
 // offsets would be paired wrongly and the checkers would report changed records: it can only err on
 // the loud side.
-func (r *run) kcatProducer(ctx context.Context, process string, partition int32) error {
-	life, cancel := lifetime(ctx)
+func (r *run) kcatProducer(ctx, hard context.Context, process string, partition int32) error {
+	life, cancel := lifetime(ctx, hard)
 	defer cancel()
 	cmd := exec.CommandContext(life, r.Kcat, "-P", "-E", "-vv", "-b", r.addr, "-t", plainTopic, "-p", strconv.Itoa(int(partition)), "-K", `\x1f`,
 		"-X", "acks=all", "-X", "enable.idempotence=false", "-X", "max.in.flight.requests.per.connection=1",
@@ -213,7 +213,7 @@ func (r *run) kcatProducer(ctx context.Context, process string, partition int32)
 	}
 	switch {
 	case !inTime:
-		return fmt.Errorf("%s: %d lines had no report within %v of the last kill: %s", process, len(sent), drainBound, lastWord)
+		return fmt.Errorf("%s: given up with %d lines that have no report: %s", process, len(sent), lastWord)
 	case err != nil:
 		return fmt.Errorf("%s: %w: %s", process, errors.Join(err, readErr), lastWord)
 	case len(sent) > 0:
