@@ -1,6 +1,8 @@
 package wire
 
 import (
+	"bytes"
+
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/kalda-io/kalda/kerr"
@@ -67,7 +69,8 @@ func DecodeRequest(key, version int16, body []byte) (kmsg.Request, error) {
 	}
 	req := kmsg.RequestForKey(key)
 	req.SetVersion(version)
-	if err := req.ReadFrom(body); err != nil {
+	// kmsg copies strings but its byte fields and unknown tags alias what they came from.
+	if err := req.ReadFrom(bytes.Clone(body)); err != nil {
 		return nil, kerr.With(kerr.InvalidRequest, "%s version %d cannot be parsed: %s", kmsg.NameForKey(key), version, err)
 	}
 	return req, nil
