@@ -79,13 +79,9 @@ func (b *Broker) Handle(p *wire.Pending) wire.Outcome {
 	if a.hot != nil {
 		return a.hot(b, p)
 	}
-	req := kmsg.RequestForKey(p.Key)
-	req.SetVersion(p.Version)
-	// kmsg's byte fields alias what they are decoded from, and the read buffer is used
-	// again as soon as Handle returns.
-	body := append(make([]byte, 0, len(p.Body)), p.Body...)
-	if err := req.ReadFrom(body); err != nil {
-		p.CloseReason = fmt.Sprintf("%s version %d cannot be parsed: %v", kmsg.NameForKey(p.Key), p.Version, err)
+	req, err := wire.DecodeRequest(p.Key, p.Version, p.Body)
+	if err != nil {
+		p.CloseReason = err.Error()
 		return wire.CloseConn
 	}
 	return a.serve(b, p, req)

@@ -11,17 +11,21 @@ import (
 	"github.com/kalda-io/kalda/kerr"
 )
 
-// validateConfig checks every value of a config, in the order of keys.
-func (p *Planner) validateConfig(kind meta.ResourceKind, config map[string]string) error {
-	if p.rules.Config.Validate == nil {
-		return nil
+// normalizeConfig returns a config with every value in the form in which it is kept; the
+// first bad value, in the order of keys, is the error.
+func (p *Planner) normalizeConfig(kind meta.ResourceKind, name string, config map[string]string) (map[string]string, error) {
+	if p.rules.Config.Normalize == nil || len(config) == 0 {
+		return config, nil
 	}
+	out := make(map[string]string, len(config))
 	for _, key := range slices.Sorted(maps.Keys(config)) {
-		if err := p.rules.Config.Validate(kind, key, config[key]); err != nil {
-			return invalidConfig(err)
+		v, err := p.rules.Config.Normalize(kind, name, key, config[key])
+		if err != nil {
+			return nil, invalidConfig(err)
 		}
+		out[key] = v
 	}
-	return nil
+	return out, nil
 }
 
 // invalidConfig makes a protocol error of what a validator says.
@@ -93,12 +97,14 @@ func (p *Planner) alterConfig(r meta.ConfigChange) (map[string]string, error) {
 	// must not stand in the way of changing another.
 	for key := range touched {
 		v, ok := next[key]
-		if !ok || p.rules.Config.Validate == nil {
+		if !ok || p.rules.Config.Normalize == nil {
 			continue
 		}
-		if err := p.rules.Config.Validate(r.Kind, key, v); err != nil {
+		v, err := p.rules.Config.Normalize(r.Kind, r.Name, key, v)
+		if err != nil {
 			return nil, invalidConfig(err)
 		}
+		next[key] = v
 	}
 	return next, nil
 }

@@ -42,8 +42,9 @@ type Rules struct {
 // ConfigRules is what the planner needs to know of config keys. A nil function accepts
 // everything and knows no lists and no defaults.
 type ConfigRules struct {
-	// Validate says why a value may not be set.
-	Validate func(kind meta.ResourceKind, key, value string) error
+	// Normalize returns the form in which a value is kept, or why it may not be set. name
+	// is the resource's: "" for all brokers.
+	Normalize func(kind meta.ResourceKind, name, key, value string) (string, error)
 	// List says whether the key's value is a list, which alone can be appended to and
 	// subtracted from.
 	List func(kind meta.ResourceKind, key string) bool

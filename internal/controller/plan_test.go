@@ -39,14 +39,14 @@ func newEnv(t *testing.T) *env {
 	e.now.MissingSince = map[model.BrokerID]time.Duration{}
 	e.now.Tails = map[model.Partition]map[model.BrokerID]Tail{}
 	e.rules.Config = ConfigRules{
-		Validate: func(_ meta.ResourceKind, key, value string) error {
+		Normalize: func(_ meta.ResourceKind, _, key, value string) (string, error) {
 			switch {
 			case key == "no.such.key":
-				return fmt.Errorf("Unknown topic config name: %s", key)
+				return "", fmt.Errorf("Unknown topic config name: %s", key)
 			case key == keyFlushPolicy && value != "os" && value != "commit":
-				return fmt.Errorf("Invalid value %s for configuration %s", value, key)
+				return "", fmt.Errorf("Invalid value %s for configuration %s", value, key)
 			}
-			return nil
+			return value, nil
 		},
 		List:    func(_ meta.ResourceKind, key string) bool { return key == "cleanup.policy" },
 		Default: func(meta.ResourceKind, string) string { return "delete" },

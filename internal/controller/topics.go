@@ -134,7 +134,7 @@ func (p *Planner) CreateTopics(reqs []meta.NewTopic, newID func() model.TopicID)
 			res.Err = kerr.With(kerr.InvalidRequest, "Duplicate topic name.")
 			continue
 		}
-		assignment, err := p.checkNewTopic(r, taken, pl)
+		assignment, err := p.checkNewTopic(&r, taken, pl)
 		if err != nil {
 			res.Err = err
 			continue
@@ -148,8 +148,9 @@ func (p *Planner) CreateTopics(reqs []meta.NewTopic, newID func() model.TopicID)
 	return results, changes
 }
 
-// checkNewTopic validates one topic and returns the replicas of its partitions.
-func (p *Planner) checkNewTopic(r meta.NewTopic, taken map[string]string, pl *placement) ([][]model.BrokerID, error) {
+// checkNewTopic validates one topic, normalizes its config, and returns the replicas of
+// its partitions.
+func (p *Planner) checkNewTopic(r *meta.NewTopic, taken map[string]string, pl *placement) ([][]model.BrokerID, error) {
 	if err := checkTopicName(r.Name); err != nil {
 		return nil, err
 	}
@@ -162,9 +163,11 @@ func (p *Planner) checkNewTopic(r meta.NewTopic, taken map[string]string, pl *pl
 	if other, ok := taken[metricName(r.Name)]; ok {
 		return nil, kerr.With(kerr.InvalidTopicException, "Topic '%s' collides with existing topic: %s", r.Name, other)
 	}
-	if err := p.validateConfig(meta.ResourceTopic, r.Config); err != nil {
+	conf, err := p.normalizeConfig(meta.ResourceTopic, r.Name, r.Config)
+	if err != nil {
 		return nil, err
 	}
+	r.Config = conf
 	if r.Assignment != nil {
 		if len(r.Assignment) > int(p.rules.MaxPartitionsPerTopic) {
 			return nil, p.tooManyPartitions(len(r.Assignment))

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"strconv"
 
 	"github.com/kalda-io/kalda/internal/broker"
 	"github.com/kalda-io/kalda/internal/config"
@@ -53,9 +54,9 @@ func (b *Broker) controllerRules() controller.Rules {
 		MinISR:                   topic.MinInsyncReplicas,
 		FlushPolicy:              topic.FlushPolicy,
 		Config: controller.ConfigRules{
-			Validate: validateConfig,
-			List:     listConfig,
-			Default:  defaultConfig,
+			Normalize: normalizeConfig,
+			List:      listConfig,
+			Default:   defaultConfig,
 		},
 		Features: map[string]controller.FeatureRange{},
 	}
@@ -65,15 +66,14 @@ func (b *Broker) controllerRules() controller.Rules {
 	return r
 }
 
-func validateConfig(kind meta.ResourceKind, key, value string) error {
+func normalizeConfig(kind meta.ResourceKind, name, key, value string) (string, error) {
 	switch kind {
 	case meta.ResourceTopic:
-		return config.ValidateTopic(key, value)
+		return config.NormalizeTopic(key, value, meta.IsInternal(name))
 	case meta.ResourceGroup:
-		_, err := config.NormalizeGroup(key, value)
-		return err
+		return config.NormalizeGroup(key, value)
 	default:
-		return config.ValidateBrokerDynamic(key, value, true)
+		return config.NormalizeBrokerDynamic(key, value, name != "")
 	}
 }
 
@@ -112,7 +112,16 @@ type describer struct{ b *Broker }
 
 // Topic implements broker.Configs.
 func (d describer) Topic(im *meta.Image, t *meta.Topic, names []string) []broker.ConfigEntry {
-	return entries(d.b.o.Config.DescribeTopic(t.Config, dynamic(im, d.b.id), names))
+	es := d.b.o.Config.DescribeTopic(t.Config, dynamic(im, d.b.id), names)
+	if len(t.Partitions) > 0 {
+		// Where nobody set them, these two follow the replication factor; clients see
+		// what is in force.
+		st := t.Partitions[0]
+		es = config.WithDerived(es, map[string]string{
+			"min.insync.replicas": strconv.Itoa(int(st.MinISR)), "kalda.flush.policy": st.FlushPolicy,
+		})
+	}
+	return entries(es)
 }
 
 // Broker implements broker.Configs.
