@@ -392,8 +392,10 @@ func TestWhatTheHandlerSees(t *testing.T) {
 		var seen []wire.Pending
 		var conn wire.Conn
 		h := handlerFunc(func(p *wire.Pending) wire.Outcome {
-			seen = append(seen, wire.Pending{Key: p.Key, Version: p.Version, CorrelationID: p.CorrelationID, ClientID: p.ClientID,
-				Arrived: p.Arrived, Body: bytes.Clone(p.Body), State: p.State, Resp: bytes.Clone(p.Resp)})
+			seen = append(seen, wire.Pending{
+				Key: p.Key, Version: p.Version, CorrelationID: p.CorrelationID, ClientID: p.ClientID,
+				Arrived: p.Arrived, Body: bytes.Clone(p.Body), State: p.State, Resp: bytes.Clone(p.Resp),
+			})
 			conn = *p.Conn
 			p.State = "mine"
 			return wire.Done
