@@ -85,11 +85,10 @@ func (b Builder) Kalda(ctx context.Context) (func(durable bool) Side, error) {
 		if durable {
 			policy = "commit"
 		}
-		return Side{
-			Name: "kalda",
-			Args: []string{bin, "dev", "--data", "{data}", "--kafka", "127.0.0.1:0", "--http", "127.0.0.1:0", "-o", "json"},
-			Env:  []string{"KALDA_FLUSH_POLICY=" + policy},
-		}
+		return Side{Name: "kalda", Args: []string{
+			bin, "dev", "--data", "{data}", "--kafka", "127.0.0.1:0", "--http", "127.0.0.1:0",
+			"--set", "kalda.flush.policy=" + policy, "-o", "json",
+		}}
 	}, nil
 }
 

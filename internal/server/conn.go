@@ -101,9 +101,7 @@ func (c *conn) read() *closing {
 		case n > 0: // an error comes again with the next Read
 			c.frames.filled(n)
 			c.srv.counts.bytesIn.Add(uint64(n))
-			if c.idle {
-				c.idle, c.readBy = false, 0
-			}
+			c.idle = false
 			return nil
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			if why := c.readTimeout(); why != nil {

@@ -53,9 +53,6 @@ func newFrames(o *Options) frames {
 	}
 }
 
-// empty says that no byte is waiting.
-func (f *frames) empty() bool { return f.r == f.w }
-
 // next returns the next whole frame without its size, or nil if there is none yet. It
 // lies in the buffer and is valid until space is called. An error means that the
 // stream is of no use any more.

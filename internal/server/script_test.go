@@ -212,29 +212,35 @@ type rig struct {
 
 func newRig(t *testing.T, o Options, buffer int) *rig {
 	r := &rig{t: t, h: newScripted(), net: memnet.New(buffer)}
+	ln, err := r.net.Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.addr = ln.Addr().String()
+	r.stop = r.serve(o, tapped{ln, r.h.note})
+	return r
+}
+
+// serve runs a server on ln and returns how to stop it.
+func (r *rig) serve(o Options, ln net.Listener) (stop func()) {
 	if o.Handler == nil {
 		o.Handler = r.h
 	}
 	o.Logger = slog.New(logTo{slog.DiscardHandler, r.h.note})
 	s, err := New(o)
 	if err != nil {
-		t.Fatal(err)
+		r.t.Fatal(err)
 	}
-	ln, err := r.net.Listen("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.s, r.addr = s, ln.Addr().String()
+	r.s = s
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- s.Serve(ctx, tapped{ln, r.h.note}) }()
-	r.stop = func() {
+	go func() { done <- s.Serve(ctx, ln) }()
+	return func() {
 		cancel()
 		if err := <-done; err != nil {
-			t.Errorf("Serve: %v", err)
+			r.t.Errorf("Serve: %v", err)
 		}
 	}
-	return r
 }
 
 func (r *rig) dial() net.Conn {

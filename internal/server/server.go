@@ -128,10 +128,14 @@ func (o *Options) validate() error {
 		name string
 		n    int
 	}{
-		{"MaxRequestBytes", o.MaxRequestBytes}, {"FirstFrameBytes", o.FirstFrameBytes},
-		{"OutputBytes", o.OutputBytes}, {"MaxPending", o.MaxPending},
-		{"MaxConnections", o.MaxConnections}, {"MaxConnectionsPerIP", o.MaxConnectionsPerIP},
-		{"WriteStall", int(o.WriteStall)}, {"ShutdownGrace", int(o.ShutdownGrace)},
+		{"MaxRequestBytes", o.MaxRequestBytes},
+		{"FirstFrameBytes", o.FirstFrameBytes},
+		{"OutputBytes", o.OutputBytes},
+		{"MaxPending", o.MaxPending},
+		{"MaxConnections", o.MaxConnections},
+		{"MaxConnectionsPerIP", o.MaxConnectionsPerIP},
+		{"WriteStall", int(o.WriteStall)},
+		{"ShutdownGrace", int(o.ShutdownGrace)},
 	} {
 		if f.n < 0 {
 			return fmt.Errorf("server: %s is %d", f.name, f.n)
