@@ -233,8 +233,11 @@ func (s *Shard) leaveOne(g *group, lm *kmsg.LeaveGroupRequestMember) (*member, e
 
 // withReason adds what the client said.
 func withReason(why string, reason *string) string {
-	if r := clientReason(reason); r != "" {
-		why += " (" + r + ")"
+	switch r := clientReason(reason); r {
+	case "", "beginning to manage the group lifecycle", "client leaving group per normal operation":
+		// Nothing, or what franz-go says each time a client starts or stops.
+		return why
+	default:
+		return why + " (" + r + ")"
 	}
-	return why
 }
