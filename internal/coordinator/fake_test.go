@@ -26,6 +26,8 @@ type fakeLog struct {
 		appendErr error
 		readErr   error
 		waiters   []waiter
+		// gate, where set, holds up each Append until something is received from it.
+		gate chan struct{}
 	}
 }
 
@@ -80,6 +82,12 @@ type leaderLog struct {
 
 func (g *leaderLog) Append(b record.Batch) (model.Offset, error) {
 	l := g.l
+	l.mu.Lock()
+	gate := l.mu.gate
+	l.mu.Unlock()
+	if gate != nil {
+		<-gate
+	}
 	l.mu.Lock()
 	if g.epoch != l.mu.epoch {
 		l.mu.Unlock()
@@ -154,7 +162,7 @@ func (g *leaderLog) EndOffset() model.Offset {
 }
 
 // request is a call to a table core: "put key value", "get key", "park", "unpark",
-// "alarm 5s", "pad n", "two".
+// "alarm 5s", "calm", "many".
 type request struct {
 	text   string
 	answer string
@@ -229,6 +237,11 @@ func (t *table) Step(now Now, c *request, out *Effects[*request]) {
 		d, _ := time.ParseDuration(f[1])
 		t.alarm, t.alarms, t.woken = now.Boot+d, true, c
 		return
+	case "calm":
+		t.alarms = false
+		t.woken.answer = "calmed"
+		out.Replies = append(out.Replies, t.woken)
+		c.answer = "ok"
 	case "many":
 		for i := range 100 {
 			out.Records = append(out.Records, record.Record{Key: fmt.Appendf(nil, "k%d", i), Value: make([]byte, 100)})

@@ -301,6 +301,30 @@ func TestDeadline(t *testing.T) {
 	})
 }
 
+// A shard that was held up handles what has arrived before it holds silence against
+// anybody.
+func TestCallsComeBeforeDeadlines(t *testing.T) {
+	bubble(t, Options{}, func(t *testing.T, r *Runtime[*request]) {
+		l := &fakeLog{}
+		r.Elect(0, 1, l.lead(1))
+		synctest.Wait()
+		alarm := send(r, "alarm 10s")
+		gate := make(chan struct{})
+		l.mu.Lock()
+		l.mu.gate = gate
+		l.mu.Unlock()
+		put := send(r, "put a 1")
+		time.Sleep(9 * time.Second)
+		calm := send(r, "calm")
+		time.Sleep(9 * time.Second)
+		gate <- struct{}{}
+		synctest.Wait()
+		expect(t, put, "ok")
+		expect(t, calm, "ok")
+		expect(t, alarm, "calmed")
+	})
+}
+
 func TestBatches(t *testing.T) {
 	bubble(t, Options{MaxBatchBytes: 1000}, func(t *testing.T, r *Runtime[*request]) {
 		l := &fakeLog{}

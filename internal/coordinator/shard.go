@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -208,8 +209,12 @@ func (s *shard[C]) load() error {
 		return err
 	}
 	s.core, s.appended = core, end
-	if n > 0 {
-		s.logger.Info("coordinator shard loaded", "records", n, "took", s.r.clock.Boot()-began)
+	if took := s.r.clock.Boot() - began; n > 0 {
+		level := slog.LevelDebug
+		if took > time.Second {
+			level = slog.LevelInfo
+		}
+		s.logger.Log(context.Background(), level, "coordinator shard loaded", "records", n, "took", took)
 	}
 	core.Loaded(s.now(), &s.out)
 	if err := s.flush(); err != nil {
@@ -373,15 +378,17 @@ func (s *shard[C]) turn() error {
 	}
 	s.release(committed)
 	now := s.now()
-	if at, some := s.core.Deadline(); some && at <= now.Boot {
-		s.core.Wake(now, &s.out)
-	}
 	for i, c := range calls {
 		s.core.Step(now, c, &s.out)
 		var none C
 		calls[i] = none
 	}
 	s.spare = calls[:0]
+	// Only now what is due: when this goroutine was held up, by a slow disk perhaps, the
+	// sign of life that waited in the inbox must count before its absence does.
+	if at, some := s.core.Deadline(); some && at <= now.Boot {
+		s.core.Wake(now, &s.out)
+	}
 	return s.flush()
 }
 

@@ -265,7 +265,7 @@ func (d *driver) join(td *datadriven.TestData, name string) {
 		c = &client{name: name, generation: -1}
 		d.clients[name] = c
 	}
-	c.group = arg(td, "group", cmpOr(c.group, "g"))
+	c.group = arg(td, "group", cmpOr(c.group, "g")) // "group=" is the empty id
 	c.id = arg(td, "id", c.id)
 	if i := arg(td, "instance", ""); i != "" {
 		c.instance = &i
@@ -421,7 +421,7 @@ func (d *driver) leave(td *datadriven.TestData) {
 	for _, n := range names(td) {
 		m := kmsg.NewLeaveGroupRequestMember()
 		if c := d.clients[n]; c != nil {
-			req.Group, m.MemberID, m.InstanceID = c.group, c.id, c.instance
+			req.Group, m.MemberID, m.InstanceID = arg(td, "group", c.group), c.id, c.instance
 		} else {
 			m.InstanceID = kmsg.StringPtr(n) // an administrator removes a static member
 		}

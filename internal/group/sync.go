@@ -34,6 +34,11 @@ func (s *Shard) sync(c *Call, req *kmsg.SyncGroupRequest) {
 		s.refuse(c, err)
 		return
 	}
+	if g.state == completing && g.isLeader(m) && !s.canKeep(g, req) {
+		// It still owes its SyncGroup: if it goes on like this, syncDue throws it out.
+		s.refuse(c, kerr.With(kerr.InvalidRequest, "the assignment is larger than a group may be"))
+		return
+	}
 	s.settleSync(g, m)
 	if g.state == stable {
 		s.touch(g, m)
@@ -53,20 +58,8 @@ func (s *Shard) sync(c *Call, req *kmsg.SyncGroupRequest) {
 // the record is committed, so that nobody owns what a failover would take away.
 func (s *Shard) assign(g *group, req *kmsg.SyncGroupRequest) {
 	given := make(map[string][]byte, len(req.GroupAssignment))
-	size := g.bytes
-	for _, m := range g.members {
-		size -= len(m.assignment)
-	}
 	for _, a := range req.GroupAssignment {
-		if g.byID[a.MemberID] != nil {
-			given[a.MemberID] = a.MemberAssignment
-			size += len(a.MemberAssignment)
-		}
-	}
-	if size > s.opts.MaxGroupBytes {
-		s.refuse(g.leader.sync, kerr.With(kerr.InvalidRequest, "the assignment is larger than the group may be"))
-		g.leader.sync = nil
-		return
+		given[a.MemberID] = a.MemberAssignment
 	}
 	g.transition(stable, s.nowMs())
 	for _, m := range g.members {
@@ -80,6 +73,20 @@ func (s *Shard) assign(g *group, req *kmsg.SyncGroupRequest) {
 			s.touch(g, m)
 		}
 	}
+}
+
+// canKeep says whether the group stays within Options.MaxGroupBytes with the assignment.
+func (s *Shard) canKeep(g *group, req *kmsg.SyncGroupRequest) bool {
+	size := g.bytes
+	for _, m := range g.members {
+		size -= len(m.assignment)
+	}
+	for _, a := range req.GroupAssignment {
+		if g.byID[a.MemberID] != nil {
+			size += len(a.MemberAssignment)
+		}
+	}
+	return size <= s.opts.MaxGroupBytes
 }
 
 // settleSync notes that m has sent SyncGroup; when all have, the sync phase has no end
@@ -233,8 +240,11 @@ func (s *Shard) leaveOne(g *group, lm *kmsg.LeaveGroupRequestMember) (*member, e
 
 // withReason adds what the client said.
 func withReason(why string, reason *string) string {
-	if r := clientReason(reason); r != "" {
-		why += " (" + r + ")"
+	switch r := clientReason(reason); r {
+	case "", "beginning to manage the group lifecycle", "client leaving group per normal operation":
+		// Nothing, or what franz-go says each time a client starts or stops.
+		return why
+	default:
+		return why + " (" + r + ")"
 	}
-	return why
 }
