@@ -2,8 +2,12 @@ package killloop
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 )
+
+// maxErrors bounds what is kept of a group's errors: a thousand records may fail for one reason.
+const maxErrors = 5
 
 // group runs goroutines and keeps their errors. The zero value is ready; run must not be called
 // after wait.
@@ -11,7 +15,8 @@ type group struct {
 	wg    sync.WaitGroup
 	mu    sync.Mutex
 	first chan error
-	errs  []error
+	errs  []error // at most maxErrors
+	more  int     // errors beyond
 }
 
 // run starts do in a goroutine that wait waits for.
@@ -22,7 +27,11 @@ func (g *group) run(do func() error) {
 			return
 		}
 		g.mu.Lock()
-		g.errs = append(g.errs, err)
+		if len(g.errs) < maxErrors {
+			g.errs = append(g.errs, err)
+		} else {
+			g.more++
+		}
 		g.mu.Unlock()
 		select {
 		case g.failed() <- err:
@@ -41,10 +50,13 @@ func (g *group) failed() chan error {
 	return g.first
 }
 
-// wait returns when all goroutines have ended, with all their errors.
+// wait returns when all goroutines have ended, with their errors.
 func (g *group) wait() error {
 	g.wg.Wait()
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.more > 0 {
+		return errors.Join(append(g.errs[:len(g.errs):len(g.errs)], fmt.Errorf("and %d more errors", g.more))...)
+	}
 	return errors.Join(g.errs...)
 }

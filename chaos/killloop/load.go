@@ -26,6 +26,9 @@ var finalReaders = []string{"final-uncommitted", "final-committed"}
 const (
 	burst      = 10
 	burstEvery = 10 * time.Millisecond
+	// metadataMinAge lets franz-go look for the node soon after a restart; its default of 5 s would
+	// be most of a round.
+	metadataMinAge = 100 * time.Millisecond
 )
 
 // lifetime returns a context that ends drainBound after ctx, or with hard.
@@ -54,7 +57,7 @@ func valueOf(payload []byte) string {
 // client for the whole run: retries are its own business.
 func (r *run) idempotentProducer(ctx, hard context.Context, process string) error {
 	cl, err := kgo.NewClient(kgo.SeedBrokers(r.addr), kgo.DefaultProduceTopic(idempotentTopic), kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.ProducerLinger(time.Millisecond), kgo.MaxBufferedRecords(outstanding), kgo.RetryBackoffFn(func(int) time.Duration { return 50 * time.Millisecond }),
+		kgo.ProducerLinger(time.Millisecond), kgo.MaxBufferedRecords(outstanding), kgo.MetadataMinAge(metadataMinAge), kgo.RetryBackoffFn(func(int) time.Duration { return 50 * time.Millisecond }),
 		// A gap in the sequences must end the run rather than be healed with a new producer id.
 		kgo.StopProducerOnDataLossDetected())
 	if err != nil {
@@ -231,7 +234,7 @@ func (r *run) reader(opts ...kgo.Opt) (*kgo.Client, error) {
 			from[topic][p] = kgo.NewOffset().AtStart()
 		}
 	}
-	return kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(r.addr), kgo.ConsumePartitions(from), kgo.FetchMaxWait(100 * time.Millisecond),
+	return kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(r.addr), kgo.ConsumePartitions(from), kgo.FetchMaxWait(100 * time.Millisecond), kgo.MetadataMinAge(metadataMinAge),
 		// An offset out of range is a lost tail: it must show, not be skipped.
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		kgo.RetryBackoffFn(func(int) time.Duration { return 50 * time.Millisecond })}, opts...)...)

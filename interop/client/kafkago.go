@@ -26,7 +26,7 @@ func (k *KafkaGo) Version() string { return moduleVersion("github.com/segmentio/
 
 // client returns a request client and the function that closes its connections.
 func (k *KafkaGo) client() (*kafka.Client, func()) {
-	t := &kafka.Transport{MetadataTTL: 100 * time.Millisecond}
+	t := new(kafka.Transport) // of its own, so that its metadata is never old
 	return &kafka.Client{Addr: kafka.TCP(k.addr), Transport: t, Timeout: 20 * time.Second}, t.CloseIdleConnections
 }
 
@@ -37,7 +37,7 @@ func (k *KafkaGo) Produce(ctx context.Context, topic string, o ProduceOptions, r
 	}
 	acks := make([]Ack, len(recs))
 	var mu sync.Mutex
-	t := &kafka.Transport{MetadataTTL: 100 * time.Millisecond}
+	t := new(kafka.Transport)
 	defer t.CloseIdleConnections()
 	w := &kafka.Writer{
 		Addr: kafka.TCP(k.addr), Topic: topic, Transport: t, BatchTimeout: 5 * time.Millisecond, BatchBytes: 2 << 20,

@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 )
@@ -133,20 +132,4 @@ func (m *Matrix) Write(path string) error {
 		text = append(text, '\n')
 	}
 	return os.WriteFile(path, text, 0o644)
-}
-
-// Missing returns the cells that were never put, as "scenario, client".
-func (m *Matrix) Missing() []string {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	var out []string
-	for _, s := range m.scenarios {
-		for _, col := range m.columns {
-			if _, ok := m.cells[[2]string{s, col.Client}]; !ok {
-				out = append(out, s+", "+col.Client)
-			}
-		}
-	}
-	slices.Sort(out)
-	return out
 }
