@@ -40,7 +40,7 @@ type consumer struct {
 		assigned map[model.TopicPartition]bool // in a group: owned now
 		changes  int                           // assignments so far
 	}
-	rec     record // handed out by each
+	rec     consumedRecord // handed out by each
 	headers []header
 	marks   map[string]map[int32]kgo.EpochOffset
 }
@@ -296,7 +296,7 @@ func (f fetched) empty() bool { return f.fs.Empty() }
 
 // each calls fn for the records in order until it returns false. next is called with the
 // offset behind the last record of each partition that fn accepted.
-func (f fetched) each(fn func(*record) bool, next func(tp model.TopicPartition, offset int64)) {
+func (f fetched) each(fn func(*consumedRecord) bool, next func(tp model.TopicPartition, offset int64)) {
 	stop := false
 	f.fs.EachPartition(func(p kgo.FetchTopicPartition) {
 		if stop || len(p.Records) == 0 {
@@ -322,12 +322,12 @@ func (f fetched) each(fn func(*record) bool, next func(tp model.TopicPartition, 
 }
 
 // view shows r in the type of this package; it is valid until the next call.
-func (c *consumer) view(r *kgo.Record) *record {
+func (c *consumer) view(r *kgo.Record) *consumedRecord {
 	c.headers = c.headers[:0]
 	for _, h := range r.Headers {
 		c.headers = append(c.headers, header{Key: h.Key, Value: h.Value})
 	}
-	c.rec = record{
+	c.rec = consumedRecord{
 		topic: r.Topic, partition: r.Partition, offset: r.Offset, timestamp: r.Timestamp,
 		key: r.Key, value: r.Value, headers: c.headers,
 	}
