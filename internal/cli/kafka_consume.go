@@ -375,9 +375,12 @@ func (c *consumer) leave(ctx context.Context) error {
 
 // committed returns the group's committed offsets.
 func (c *client) committed(ctx context.Context, group string) (map[model.TopicPartition]int64, error) {
-	resp, err := c.adm.FetchOffsets(ctx, group)
+	resp, err := coordinated(ctx, func() (kadm.OffsetResponses, error) {
+		resp, err := c.adm.FetchOffsets(ctx, group)
+		return resp, c.explain(err)
+	})
 	if err != nil {
-		return nil, failed(c.explain(err), "offsets of group %s", group)
+		return nil, failed(err, "offsets of group %s", group)
 	}
 	m := make(map[model.TopicPartition]int64)
 	for t, ps := range resp {
@@ -392,15 +395,14 @@ func (c *client) committed(ctx context.Context, group string) (map[model.TopicPa
 
 // groupSize returns how many members a group has, and whether they have their partitions.
 func (c *client) groupSize(ctx context.Context, group string) (members int, stable bool, err error) {
-	gs, err := c.adm.DescribeGroups(ctx, group)
-	if err != nil {
-		return 0, false, c.explain(err)
-	}
-	g, ok := gs[group]
-	if !ok || g.Err != nil {
-		return 0, false, c.explain(g.Err)
-	}
-	return len(g.Members), g.State == "Stable", nil
+	g, err := coordinated(ctx, func() (kadm.DescribedGroup, error) {
+		gs, err := c.adm.DescribeGroups(ctx, group)
+		if err != nil {
+			return kadm.DescribedGroup{}, c.explain(err)
+		}
+		return gs[group], c.explain(gs[group].Err)
+	})
+	return len(g.Members), g.State == "Stable", err
 }
 
 // tail looks at what a partition holds from an offset on and returns the offset up to
