@@ -228,7 +228,7 @@ func (r *consumeRun) loop(ctx context.Context, shown *progressCount) error {
 			r.noticeIdle(ctx, r.Now())
 		}
 		var printErr error
-		f.each(func(rec *record) bool {
+		f.each(func(rec *consumedRecord) bool {
 			if r.count > 0 && r.printed == r.count {
 				return false
 			}
@@ -263,7 +263,7 @@ func (r *consumeRun) loop(ctx context.Context, shown *progressCount) error {
 }
 
 // print writes one record into the buffer.
-func (r *consumeRun) print(rec *record) error {
+func (r *consumeRun) print(rec *consumedRecord) error {
 	switch r.output {
 	case outJSON:
 		line, err := json.Marshal(rec.toJSON())

@@ -225,7 +225,7 @@ func remedy(err error, addr string, by advertisedBy) string {
 	setting := ""
 	if by.known {
 		whose = fmt.Sprintf("broker %d advertises it", by.id)
-		setting = fmt.Sprintf(", or set advertised.listeners of broker %d to one that this machine reaches", by.id)
+		setting = fmt.Sprintf("; otherwise set advertised.listeners of broker %d to an address that this machine reaches", by.id)
 	}
 	host, port, _ := net.SplitHostPort(addr)
 	var other *errNotKafka
@@ -238,7 +238,7 @@ func remedy(err error, addr string, by advertisedBy) string {
 	case errors.As(err, &dns):
 		return whose + ": add the name to DNS or /etc/hosts" + setting
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return "the machine answers but nothing listens on port " + port + ": is the broker up, is a container's port published?" + setting
+		return "the machine answers but nothing listens on port " + port + ": the broker is down, or a container's port is not published" + setting
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
 		return "nobody answers: a firewall or security group that drops packets, or a wrong address" + setting
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):

@@ -9,8 +9,8 @@ import (
 	"unicode/utf8"
 )
 
-// record is one consumed record. Its slices are valid only during the call that got it.
-type record struct {
+// consumedRecord is one record as consume got it. Its slices are valid only during the call that got it.
+type consumedRecord struct {
 	topic     string
 	partition int32
 	offset    int64
@@ -72,7 +72,7 @@ func (f *recordFormat) literal(text string) {
 }
 
 // append adds r in this format to b.
-func (f *recordFormat) append(b []byte, r *record) []byte {
+func (f *recordFormat) append(b []byte, r *consumedRecord) []byte {
 	for i := range f.pieces {
 		switch p := &f.pieces[i]; p.verb {
 		case 0:
@@ -122,7 +122,7 @@ type headerJSON struct {
 }
 
 // toJSON is r for encoding/json.
-func (r *record) toJSON() recordJSON {
+func (r *consumedRecord) toJSON() recordJSON {
 	j := recordJSON{
 		Topic: r.topic, Partition: r.partition, Offset: r.offset,
 		Timestamp: r.timestamp.UTC().Format("2006-01-02T15:04:05.000Z"),

@@ -169,9 +169,18 @@ func (c *client) explain(err error) error {
 	if err == nil {
 		return nil
 	}
+	// A question that goes to several brokers: the first failure stands for the others.
+	var shards *kadm.ShardErrors
+	if errors.As(err, &shards) && len(shards.Errs) > 0 {
+		err = shards.Errs[0].Err
+	}
 	err = convert(err)
 	if protocolError(err) != nil {
 		return err
+	}
+	// franz-go does not export this error, so its text has to do.
+	if strings.HasPrefix(err.Error(), "broker is too old") {
+		return kerr.With(kerr.UnsupportedVersion, "this cluster does not offer it")
 	}
 	if isUnreachable(err) || errors.Is(err, context.DeadlineExceeded) {
 		if addr, dial := c.dials.last(); dial != nil {

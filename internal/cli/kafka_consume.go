@@ -40,7 +40,7 @@ type consumer struct {
 		assigned map[model.TopicPartition]bool // in a group: owned now
 		changes  int                           // assignments so far
 	}
-	rec     record // handed out by each
+	rec     consumedRecord // handed out by each
 	headers []header
 	marks   map[string]map[int32]kgo.EpochOffset
 }
@@ -296,7 +296,7 @@ func (f fetched) empty() bool { return f.fs.Empty() }
 
 // each calls fn for the records in order until it returns false. next is called with the
 // offset behind the last record of each partition that fn accepted.
-func (f fetched) each(fn func(*record) bool, next func(tp model.TopicPartition, offset int64)) {
+func (f fetched) each(fn func(*consumedRecord) bool, next func(tp model.TopicPartition, offset int64)) {
 	stop := false
 	f.fs.EachPartition(func(p kgo.FetchTopicPartition) {
 		if stop || len(p.Records) == 0 {
@@ -322,12 +322,12 @@ func (f fetched) each(fn func(*record) bool, next func(tp model.TopicPartition, 
 }
 
 // view shows r in the type of this package; it is valid until the next call.
-func (c *consumer) view(r *kgo.Record) *record {
+func (c *consumer) view(r *kgo.Record) *consumedRecord {
 	c.headers = c.headers[:0]
 	for _, h := range r.Headers {
 		c.headers = append(c.headers, header{Key: h.Key, Value: h.Value})
 	}
-	c.rec = record{
+	c.rec = consumedRecord{
 		topic: r.Topic, partition: r.Partition, offset: r.Offset, timestamp: r.Timestamp,
 		key: r.Key, value: r.Value, headers: c.headers,
 	}
@@ -375,9 +375,12 @@ func (c *consumer) leave(ctx context.Context) error {
 
 // committed returns the group's committed offsets.
 func (c *client) committed(ctx context.Context, group string) (map[model.TopicPartition]int64, error) {
-	resp, err := c.adm.FetchOffsets(ctx, group)
+	resp, err := coordinated(ctx, func() (kadm.OffsetResponses, error) {
+		resp, err := c.adm.FetchOffsets(ctx, group)
+		return resp, c.explain(err)
+	})
 	if err != nil {
-		return nil, failed(c.explain(err), "offsets of group %s", group)
+		return nil, failed(err, "offsets of group %s", group)
 	}
 	m := make(map[model.TopicPartition]int64)
 	for t, ps := range resp {
@@ -392,15 +395,14 @@ func (c *client) committed(ctx context.Context, group string) (map[model.TopicPa
 
 // groupSize returns how many members a group has, and whether they have their partitions.
 func (c *client) groupSize(ctx context.Context, group string) (members int, stable bool, err error) {
-	gs, err := c.adm.DescribeGroups(ctx, group)
-	if err != nil {
-		return 0, false, c.explain(err)
-	}
-	g, ok := gs[group]
-	if !ok || g.Err != nil {
-		return 0, false, c.explain(g.Err)
-	}
-	return len(g.Members), g.State == "Stable", nil
+	g, err := coordinated(ctx, func() (kadm.DescribedGroup, error) {
+		gs, err := c.adm.DescribeGroups(ctx, group)
+		if err != nil {
+			return kadm.DescribedGroup{}, c.explain(err)
+		}
+		return gs[group], c.explain(gs[group].Err)
+	})
+	return len(g.Members), g.State == "Stable", err
 }
 
 // tail looks at what a partition holds from an offset on and returns the offset up to

@@ -54,11 +54,32 @@ type listedGroup struct {
 	coordinator               int32
 }
 
+// coordinatorPause is the time between two questions to a coordinator that is not ready.
+const coordinatorPause = 100 * time.Millisecond
+
+// coordinated calls fn again while there is no coordinator: on a new cluster the first
+// question about a group makes the topic of the offsets, and a coordinator that moved
+// loads its groups first.
+func coordinated[T any](ctx context.Context, fn func() (T, error)) (T, error) {
+	for {
+		v, err := fn()
+		if !errors.Is(err, kerr.CoordinatorNotAvailable) && !errors.Is(err, kerr.CoordinatorLoadInProgress) && !errors.Is(err, kerr.NotCoordinator) {
+			return v, err
+		}
+		if pause(ctx, coordinatorPause) != nil {
+			return v, err // it says more than that the time is up
+		}
+	}
+}
+
 // groups lists all groups by name.
 func (c *client) groups(ctx context.Context) ([]listedGroup, error) {
-	gs, err := c.adm.ListGroups(ctx)
+	gs, err := coordinated(ctx, func() (kadm.ListedGroups, error) {
+		gs, err := c.adm.ListGroups(ctx)
+		return gs, c.explain(err)
+	})
 	if err != nil {
-		return nil, c.explain(err)
+		return nil, err
 	}
 	var list []listedGroup
 	for _, g := range gs.Sorted() {
@@ -73,6 +94,10 @@ func (c *client) describeGroups(ctx context.Context, names ...string) ([]groupIn
 	if len(names) == 0 {
 		return nil, nil
 	}
+	return coordinated(ctx, func() ([]groupInfo, error) { return c.describeOnce(ctx, names) })
+}
+
+func (c *client) describeOnce(ctx context.Context, names []string) ([]groupInfo, error) {
 	req := kmsg.NewPtrDescribeGroupsRequest()
 	req.Groups = names
 	resp, err := req.RequestWith(ctx, c.cl)
@@ -205,17 +230,20 @@ func (c *client) commitOffsets(ctx context.Context, group string, at map[model.T
 	for tp, o := range at {
 		os.Add(kadm.Offset{Topic: tp.Topic, Partition: tp.Partition, At: o, LeaderEpoch: -1})
 	}
-	rs, err := c.adm.CommitOffsets(ctx, group, os)
-	if err != nil {
-		return c.explain(err)
-	}
-	var first error
-	rs.Each(func(r kadm.OffsetResponse) {
-		if r.Err != nil && first == nil {
-			first = failed(convert(r.Err), "commit %s-%d", r.Topic, r.Partition)
+	_, err := coordinated(ctx, func() (struct{}, error) {
+		rs, err := c.adm.CommitOffsets(ctx, group, os)
+		if err != nil {
+			return struct{}{}, c.explain(err)
 		}
+		var first error
+		rs.Each(func(r kadm.OffsetResponse) {
+			if r.Err != nil && first == nil {
+				first = failed(convert(r.Err), "commit %s-%d", r.Topic, r.Partition)
+			}
+		})
+		return struct{}{}, first
 	})
-	return first
+	return err
 }
 
 // deleteGroups deletes groups; results come in the order of names.
@@ -243,9 +271,12 @@ func (c *client) deleteOffsets(ctx context.Context, group string, tps []model.To
 	for _, tp := range tps {
 		set.Add(tp.Topic, tp.Partition)
 	}
-	rs, err := c.adm.DeleteOffsets(ctx, group, set)
+	rs, err := coordinated(ctx, func() (kadm.DeleteOffsetsResponses, error) {
+		rs, err := c.adm.DeleteOffsets(ctx, group, set)
+		return rs, c.explain(err)
+	})
 	if err != nil {
-		return nil, c.explain(err)
+		return nil, err
 	}
 	errs := make([]error, len(tps))
 	for i, tp := range tps {

@@ -2,6 +2,8 @@ package cli
 
 import (
 	"context"
+	"os"
+	"strings"
 	"testing"
 
 	"github.com/kalda-io/kalda/internal/model"
@@ -30,6 +32,38 @@ func TestResolve(t *testing.T) {
 		at, err := (&client{}).resolve(context.Background(), consumeSpec{start: c.place}, log, func(model.TopicPartition, int64, int64) { moved = true })
 		if err != nil || at[tp] != c.want || moved != c.moved {
 			t.Errorf("%+v: %d (moved %v), %v; want %d (%v)", c.place, at[tp], moved, err, c.want, c.moved)
+		}
+	}
+}
+
+// docs/cli.md lists every client property.
+func TestPropertiesAreDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/cli.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, p := range clientProperties() {
+		if row := "| `" + name + "` | " + p.doc + " |"; !strings.Contains(string(page), row) {
+			t.Errorf("docs/cli.md lacks %s", row)
+		}
+	}
+}
+
+func TestProperties(t *testing.T) {
+	for _, pair := range []string{
+		"client.id=a", "client.rack=b", "group.instance.id=c", "session.timeout.ms=10s", "heartbeat.interval.ms=1000",
+		"max.poll.interval.ms=5m", "fetch.max.wait.ms=100", "fetch.min.bytes=1", "fetch.max.bytes=1MiB", "max.partition.fetch.bytes=2MiB",
+		"linger.ms=5", "delivery.timeout.ms=2m", "request.timeout.ms=30000", "metadata.max.age.ms=1m", "max.request.size=2MiB",
+		"auto.commit.interval.ms=1s", "enable.auto.commit=false", "isolation.level=read_committed",
+		"partition.assignment.strategy=range,cooperative-sticky", "security.protocol=PLAINTEXT",
+	} {
+		if _, err := parseProperties([]string{pair}); err != nil {
+			t.Errorf("%s: %v", pair, err)
+		}
+	}
+	for _, pair := range []string{"linger.ms=soon", "fetch.max.bytes=-1", "isolation.level=dirty", "security.protocol=SSL", "partition.assignment.strategy=fair", "enable.auto.commit=2", "nonsense=1", "x"} {
+		if _, err := parseProperties([]string{pair}); exitCode(err) != ExitUsage {
+			t.Errorf("%s: %v", pair, err)
 		}
 	}
 }

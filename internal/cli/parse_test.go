@@ -109,7 +109,7 @@ func TestParsePartitions(t *testing.T) {
 }
 
 func TestFormat(t *testing.T) {
-	r := &record{
+	r := &consumedRecord{
 		topic: "t", partition: 3, offset: 99, timestamp: time.UnixMilli(1700000000123),
 		key: []byte("k"), value: []byte("v%t"), headers: []header{{"a", []byte("1")}, {"b", nil}},
 	}

@@ -190,6 +190,9 @@ func humanCount(n int64) string {
 
 // plural says "1 record" or "2 records".
 func plural(n int64, noun string) string {
+	if n != 1 && strings.HasSuffix(noun, "ch") {
+		return humanCount(n) + " " + noun + "es"
+	}
 	if n == 1 {
 		return "1 " + noun
 	}

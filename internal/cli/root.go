@@ -133,7 +133,7 @@ Start one here with 'kalda dev', then in a second terminal:
 		addGroup(root, "Run:", a.devCommand(), a.startCommand())
 	}
 	addGroup(root, "Use:", a.topicCommand(), a.produceCommand(), a.consumeCommand(), a.groupCommand())
-	addGroup(root, "Operate:", a.clusterCommand(), a.doctorCommand(), a.configCommand())
+	addGroup(root, "Operate:", a.clusterCommand(), a.doctorCommand(), a.logCommand(), a.configCommand())
 	addGroup(root, "More:", a.generateCommand(), a.versionCommand())
 	root.SetHelpCommandGroupID("More:")
 	return root

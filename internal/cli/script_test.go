@@ -2,9 +2,11 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -21,14 +23,20 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts runs the client commands against a fake cluster, one for each script, or
-// against a real one when KALDA_TEST_BROKERS names it.
+// against `kalda dev` of the binary that KALDA_TEST_BINARY names.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
 		Setup: func(e *testscript.Env) error {
-			brokers := os.Getenv("KALDA_TEST_BROKERS")
-			if brokers == "" {
+			brokers := ""
+			if bin := os.Getenv("KALDA_TEST_BINARY"); bin != "" {
+				addr, err := startBinary(e, bin)
+				if err != nil {
+					return err
+				}
+				brokers = addr
+			} else {
 				c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.AllowAutoTopicCreation(), kfake.DefaultNumPartitions(1),
 					kfake.BrokerConfigs(map[string]string{"group.initial.rebalance.delay.ms": "0"}))
 				if err != nil {
@@ -48,6 +56,29 @@ func TestScripts(t *testing.T) {
 			"big":      scriptBig,
 		},
 	})
+}
+
+// startBinary runs a node for one script and returns its address.
+func startBinary(e *testscript.Env, bin string) (addr string, err error) {
+	cmd := exec.Command(bin, "dev", "--ephemeral", "--kafka", "127.0.0.1:0", "--http", "127.0.0.1:0", "-o", "json",
+		"--set", "group.initial.rebalance.delay.ms=0")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return "", err
+	}
+	if err := cmd.Start(); err != nil {
+		return "", err
+	}
+	e.Defer(func() {
+		_ = cmd.Process.Signal(os.Interrupt)
+		_ = cmd.Wait() // how it ends is the business of other tests
+	})
+	var ready struct{ Kafka []string }
+	if err := json.NewDecoder(out).Decode(&ready); err != nil || len(ready.Kafka) == 0 {
+		return "", fmt.Errorf("%s did not become ready: %v", bin, err)
+	}
+	return strings.Join(ready.Kafka, ","), nil
 }
 
 // scriptCode runs a command and wants an exit code: code 2 kalda topic.

@@ -204,10 +204,10 @@ func (a *app) sayReady(run Running, r StartRequest, out string) error {
 	if h := run.HTTP(); h != "" {
 		fmt.Fprintf(&b, "  HTTP     http://%s/metrics\n", h)
 	}
-	if d := run.DataDir(); d != "" {
+	if d := run.DataDir(); d != "" && !r.Ephemeral {
 		fmt.Fprintf(&b, "  data     %s\n", d)
 	} else {
-		fmt.Fprintf(&b, "  data     kept until the stop\n")
+		fmt.Fprintf(&b, "  data     gone after the stop\n")
 	}
 	if r.Mode == ModeDev {
 		at := ""
