@@ -28,7 +28,7 @@ type term struct {
 	dirty   bool                             // Reconcile may find something
 	at      time.Duration                    // Reconcile wants to run again, on Clock.Boot; 0 never
 	watch   func()                           // restarts the watch behind the state
-	loaded  time.Duration                    // the latest reload, on Clock.Boot; 0 never
+	loaded  time.Duration                    // the latest reload, on Clock.Boot
 }
 
 // batch is one delivery of the watch.
@@ -152,9 +152,7 @@ func (t *term) receive(ctx context.Context, b batch) error {
 func (t *term) reload(ctx context.Context) error {
 	for {
 		// An ensemble that answers loads but no watches is not flooded.
-		if t.loaded != 0 {
-			wait(ctx, t.loaded+retryWait-t.Clock.Boot())
-		}
+		wait(ctx, t.loaded+retryWait-t.Clock.Boot())
 		t.loaded = t.Clock.Boot()
 		cctx, cancel := context.WithTimeout(ctx, callTimeout)
 		_, err := t.st.Load(cctx, t.Store)
