@@ -263,6 +263,7 @@ func (c *Controller) lead(ctx context.Context, epoch int64, lease meta.LeaseID) 
 		done:    make(chan struct{}),
 		missing: map[model.BrokerID]time.Duration{},
 		dirty:   true,
+		loaded:  c.opts.Clock.Boot() - retryWait, // the first reload waits for nothing
 	}
 	wg.Go(func() { cancel(keepAlive(ctx, c.opts.Store, c.opts.Clock, lease, c.opts.LeaseTTL)) })
 	c.opts.Log.Info("controller elected", "broker", c.opts.Broker, "epoch", epoch)

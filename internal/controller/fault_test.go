@@ -202,8 +202,14 @@ func (w *lossyWatcher) Next(ctx context.Context) ([]meta.Revision, error) {
 
 // The controller goes on when its watch breaks again and again.
 func TestControllerSurvivesLostWatches(t *testing.T) {
+	for _, good := range []int{3, 0} {
+		t.Run(fmt.Sprint(good), func(t *testing.T) { survivesLostWatches(t, good) })
+	}
+}
+
+func survivesLostWatches(t *testing.T, good int) {
 	bubble(t, func(t *testing.T, m *meta.Memory) {
-		f := &faulty{Store: m, watch: func(w meta.Watcher) meta.Watcher { return &lossyWatcher{w, 3} }}
+		f := &faulty{Store: m, watch: func(w meta.Watcher) meta.Watcher { return &lossyWatcher{w, good} }}
 		c := newCluster(t, m)
 		c.start(1, "b1-a", controllerOn(f))
 		c.active(1)

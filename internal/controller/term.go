@@ -28,6 +28,7 @@ type term struct {
 	dirty   bool                             // Reconcile may find something
 	at      time.Duration                    // Reconcile wants to run again, on Clock.Boot; 0 never
 	watch   func()                           // restarts the watch behind the state
+	loaded  time.Duration                    // the latest reload, on Clock.Boot
 }
 
 // batch is one delivery of the watch.
@@ -150,6 +151,9 @@ func (t *term) receive(ctx context.Context, b batch) error {
 // reload replaces the state by a fresh snapshot and watches on from there.
 func (t *term) reload(ctx context.Context) error {
 	for {
+		// An ensemble that answers loads but no watches is not flooded.
+		wait(ctx, t.loaded+retryWait-t.Clock.Boot())
+		t.loaded = t.Clock.Boot()
 		cctx, cancel := context.WithTimeout(ctx, callTimeout)
 		_, err := t.st.Load(cctx, t.Store)
 		cancel()
@@ -164,7 +168,6 @@ func (t *term) reload(ctx context.Context) error {
 			return err
 		}
 		t.Log.Warn("controller cannot load the metadata", "error", err)
-		wait(ctx, retryWait)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

@@ -86,8 +86,8 @@ func (e *Ensemble) Prefix() string { return e.prefix }
 // ensemble holds under a lease when it is opened belongs to a process that is gone.
 func (e *Ensemble) Exclusive() bool { return e.embedded != nil }
 
-// Done is closed when the ensemble ends by itself, which for an embedded one means that
-// its disk failed; nil when external. Err then says why.
+// Done is closed when an embedded ensemble ends: by itself, which means that
+// its disk failed (its log says how), or by Close; nil when external.
 func (e *Ensemble) Done() <-chan struct{} {
 	if e.embedded == nil {
 		return nil

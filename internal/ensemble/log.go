@@ -14,6 +14,9 @@ var expected = [...]string{
 	"failed to update storage version",
 	// 3.7.3, a warning on a fresh data directory: there is no term before the first entry.
 	"Failed to detect schema version",
+	// 3.7.3, a warning on a restart within seconds of the first start: upgrades must wait,
+	// starting need not.
+	"Failed to detect storage schema version. Please wait till wal snapshot before upgrading cluster.",
 }
 
 // zapLogger returns a zap logger that writes to log, warnings and worse only.

@@ -1,6 +1,23 @@
 // Package meta holds what the cluster knows of itself: the immutable Image that every
 // broker works from, the keys and values that it is loaded from, and the Store seam
 // behind which the ensemble sits.
+//
+//	Store ---- snapshot, then watch ----> State ----> Image -----> brokers
+//	(etcd or Memory)                      decoded,    immutable,
+//	                                      mutable     behind Publisher's atomic pointer
+//
+// Invariants:
+//
+//  1. An Image is what the ensemble held at its Revision: whole revisions, in order. It never
+//     changes, and shares with its predecessor all that did not change.
+//  2. A topic is in an Image only with its name, its record and all its partitions.
+//  3. A value's unknown fields survive rewriting; a value of a later format is an error,
+//     never half understood.
+//  4. Nothing is deleted because it is missing here: a load that fails changes nothing.
+//
+// Publisher follows a cluster for brokers; the controller keeps a State of its own.
+// Package ensemble implements Store on etcd, Memory implements it here, and both pass the
+// suite in storetest.
 package meta
 
 import (

@@ -15,7 +15,8 @@ import (
 // holds; a lost event is then a bounded delay. Jittered by a tenth.
 const auditEvery = 5 * time.Minute
 
-// reloadWait is the pause between attempts to load again after the ensemble failed.
+// reloadWait is the least time between two loads, so that an ensemble which answers
+// loads but no watches is not flooded.
 const reloadWait = 200 * time.Millisecond
 
 func isCompacted(err error) bool { return errors.Is(err, ErrCompacted) }
@@ -123,6 +124,16 @@ func (p *Publisher) Load(ctx context.Context) error {
 // ensemble that does not answer; an error means that the ensemble holds something that this version
 // cannot read.
 func (p *Publisher) Run(ctx context.Context) error {
+	var loaded time.Time // the latest load of this loop
+	pause := func() {
+		timer := time.NewTimer(time.Until(loaded.Add(reloadWait)))
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		loaded = time.Now()
+	}
 	for {
 		err := p.follow(ctx)
 		if ctx.Err() != nil {
@@ -134,18 +145,18 @@ func (p *Publisher) Run(ctx context.Context) error {
 		}
 		p.log.Warn("metadata watch ended, loading again", "error", err)
 		for {
-			if err := p.Load(ctx); err == nil {
+			pause()
+			err := p.Load(ctx)
+			if err == nil {
 				break
-			} else if errors.As(err, &bad) {
-				return bad.err
-			} else if ctx.Err() == nil {
-				p.log.Warn("metadata cannot be loaded", "error", err)
 			}
-			select {
-			case <-time.After(reloadWait):
-			case <-ctx.Done():
+			if ctx.Err() != nil {
 				return nil
 			}
+			if errors.As(err, &bad) {
+				return bad.err
+			}
+			p.log.Warn("metadata cannot be loaded", "error", err)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"reflect"
 	"strings"
 )
@@ -56,13 +57,15 @@ func DecodeValue(data []byte, v any) (Extra, error) {
 		case ',':
 			body = append([]byte{'{'}, data[len(versionHead)+1:]...)
 		case '}':
-			body = []byte("{}")
+			body = append([]byte{'{'}, data[len(versionHead):]...)
 		}
 		if body != nil {
 			d := json.NewDecoder(bytes.NewReader(body))
 			d.DisallowUnknownFields()
-			if d.Decode(v) == nil && !d.More() {
-				return nil, nil
+			if d.Decode(v) == nil {
+				if _, err := d.Token(); err == io.EOF {
+					return nil, nil
+				}
 			}
 		}
 	}
