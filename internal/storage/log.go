@@ -119,6 +119,17 @@ func (d *Dir) giveWalker(w *walker) {
 	d.walkers.Put(w)
 }
 
+// scanBuffer returns the large buffer of a scan: thousands of logs are recovered one
+// after another.
+func (d *Dir) scanBuffer() []byte {
+	if b, ok := d.scans.Get().(*[]byte); ok {
+		return *b
+	}
+	return make([]byte, scanBytes)
+}
+
+func (d *Dir) giveScanBuffer(b []byte) { d.scans.Put(&b) }
+
 func (l *Log) active() *segment { return l.segs[len(l.segs)-1] }
 
 // mutate prepares for a change on disk: no clean marker, and the directory is there.
@@ -404,16 +415,42 @@ func (l *Log) Append(b record.Batch, a AppendArgs) (AppendResult, error) {
 
 // AppendReplica takes one batch as the leader sent it, with its base offset and epoch.
 // Gaps in the offsets are legal (compaction); going back is not: such a batch is refused
-// with CORRUPT_MESSAGE and nothing changes. Other errors as Append.
+// with CORRUPT_MESSAGE and nothing changes. Only into an empty log may the first batch
+// begin below the log end, if it reaches it: the leader's log start lies within it. Other
+// errors as Append.
 func (l *Log) AppendReplica(b record.Batch) (AppendResult, error) {
 	if l.failed != nil {
 		return AppendResult{}, l.failed
+	}
+	if b.BaseOffset() < l.end && l.end <= b.LastOffset() && l.stagedEnd == l.start && l.Size() == 0 {
+		return l.appendAcrossStart(b)
 	}
 	if b.BaseOffset() < l.stagedEnd || b.LeaderEpoch() < l.epochs.latest() {
 		return AppendResult{}, kerr.With(kerr.CorruptMessage, "batch at offset %d, epoch %d does not follow log end %d, epoch %d",
 			b.BaseOffset(), b.LeaderEpoch(), l.stagedEnd, l.epochs.latest())
 	}
 	return l.add(b, noTime)
+}
+
+// appendAcrossStart makes b the first batch of an empty log whose start lies within b.
+func (l *Log) appendAcrossStart(b record.Batch) (AppendResult, error) {
+	old := l.segs
+	if err := l.removeSegments(old); err != nil {
+		return AppendResult{}, err
+	}
+	l.segs = []*segment{newEmptySegment(b.BaseOffset())}
+	l.end, l.stagedEnd = b.BaseOffset(), b.BaseOffset()
+	res, err := l.add(b, noTime)
+	if err == nil {
+		err = l.Write()
+	}
+	if err != nil && l.failed == nil {
+		l.segs[0].closeFiles()
+		l.segs = []*segment{newEmptySegment(l.start)}
+		l.end, l.stagedEnd = l.start, l.start
+		_ = l.fs.Remove(l.path + string(pathSeparator) + fileName(b.BaseOffset(), logSuffix))
+	}
+	return res, err
 }
 
 // add stages or writes a batch whose offsets and epoch are set.

@@ -76,7 +76,7 @@ func (l *Log) load() (Recovery, error) {
 		return r, storageError("list partition", err)
 	}
 	r.Created = !l.made
-	if err := l.takeNames(names, ckpt.LogStart); err != nil {
+	if err := l.takeNames(names, ckpt, known); err != nil {
 		return r, err
 	}
 	if len(l.segs) == 0 {
@@ -111,7 +111,7 @@ func (l *Log) load() (Recovery, error) {
 
 // takeNames sorts the files of the directory into segments and snapshots. What an
 // interrupted deletion or replacement left behind is removed.
-func (l *Log) takeNames(names []string, start model.Offset) error {
+func (l *Log) takeNames(names []string, ckpt CheckpointEntry, known bool) error {
 	var stray []string
 	bases := map[model.Offset]bool{}
 	for _, name := range names {
@@ -141,7 +141,20 @@ func (l *Log) takeNames(names []string, start model.Offset) error {
 		}
 	}
 	gone := 0
-	for gone+1 < len(l.segs) && l.segs[gone+1].base <= start {
+	if known && len(l.segs) > 0 && ckpt.position == 0 && ckpt.segmentBase == ckpt.RecoveryPoint && !bases[ckpt.segmentBase] {
+		// The active segment was empty, and an empty one need not have a file.
+		at := newEmptySegment(ckpt.segmentBase)
+		switch {
+		case ckpt.LogStart == ckpt.segmentBase:
+			// A log that is to begin here: what else there is was about to be removed.
+			slices.Reverse(l.segs)
+			l.segs = append(l.segs, at)
+			gone = len(l.segs) - 1
+		case ckpt.segmentBase > l.active().base:
+			l.segs = append(l.segs, at)
+		}
+	}
+	for gone+1 < len(l.segs) && l.segs[gone+1].base <= ckpt.LogStart {
 		gone++
 	}
 	if len(stray) > 0 || gone > 0 {
@@ -276,8 +289,9 @@ func (l *Log) loadProducers(offset model.Offset, none bool) error {
 		}
 		byID, epoch, err := decodeProducers(b, at)
 		// The batch before the snapshot proves that it belongs to this history and not to
-		// one that was cut off: the same offset and epoch mean the same bytes.
-		if err == nil && (at == l.segs[0].base || epoch == l.epochs.at(at-1)) {
+		// one that was cut off: the same offset and epoch mean the same bytes. Below the log
+		// start epochs are forgotten, and nothing is ever cut.
+		if err == nil && (at <= l.start || epoch == l.epochs.at(at-1)) {
 			l.producers.byID = byID
 			return l.replayProducers(at, offset)
 		}
