@@ -45,11 +45,14 @@ type world struct {
 	epoch   model.LeaderEpoch
 	seqs    map[model.ProducerID]int32
 	now     int64
+
+	registered string       // boot at the last SetBrokerEpoch
+	cleanEnd   model.Offset // log end at the last clean stop, -1 before
 }
 
 func newWorld(t *testing.T, seed uint64) *world {
 	rng := rand.New(rand.NewPCG(seed, 1))
-	w := &world{t: t, seed: seed, rng: rng, mem: vfs.NewMem(), cut: -1, now: 1_000_000,
+	w := &world{t: t, seed: seed, rng: rng, mem: vfs.NewMem(), cut: -1, now: 1_000_000, cleanEnd: -1,
 		starts: []model.Offset{0}, seqs: map[model.ProducerID]int32{}}
 	w.opts = Options{SegmentBytes: int64(1500 + rng.IntN(3000)), IndexIntervalBytes: 50 + rng.IntN(500),
 		SegmentIndexBytes: 60 + rng.IntN(400), Delete: true, Retention: -1}
@@ -77,9 +80,13 @@ func (w *world) open(boot string) Recovery {
 	var err error
 	w.d, err = OpenDir(w.disk, "/data", DirOptions{ClusterID: "c", BootID: boot})
 	w.must(err)
-	var r Recovery
-	w.l, r, err = w.d.OpenLog(part, w.opts)
+	l, r, err := w.d.OpenLog(part, w.opts)
 	w.must(err)
+	if w.rng.IntN(4) > 0 { // else the marker of a clean end stays until the first change
+		w.registered = boot
+		w.must(w.d.SetBrokerEpoch(w.d.RunMeta().BrokerEpoch + 1))
+	}
+	w.l = l
 	return r
 }
 
@@ -119,6 +126,14 @@ func (w *world) checkCrash(kind string, disk *vfs.Mem, least model.Offset) {
 	}
 	d, err := OpenDir(disk, "/data", DirOptions{ClusterID: "c", BootID: boot})
 	w.must(err)
+	switch c := d.Class(); {
+	case c == Clean && w.end != w.cleanEnd && w.cleanEnd >= 0:
+		w.fatalf("%s: a clean marker beside a log that changed", kind)
+	case c == CrashSameBoot && boot != w.registered:
+		w.fatalf("%s: class %v at %s, registered at %s", kind, c, boot, w.registered)
+	case kind == "kill" && c == Suspect && boot == w.registered:
+		w.fatalf("kill -9 makes the directory suspect")
+	}
 	l, r, err := d.OpenLog(part, w.opts)
 	w.must(err)
 	if l.EndOffset() < least || l.EndOffset() > w.end {
@@ -402,6 +417,7 @@ func (w *world) restart() {
 		w.what = "clean restart"
 		w.write()
 		w.must(w.l.Close())
+		w.cleanEnd = w.end
 		w.must(w.d.CloseClean([]CheckpointEntry{w.l.CleanEntry(w.flushed)}))
 		w.flushed = w.end
 		w.mem = w.mem.CrashClone(0) // after a clean stop even the power may go

@@ -507,6 +507,9 @@ func (l *Log) Write() error {
 // write puts whole batches at the end of the active segment.
 func (l *Log) write(b []byte) error {
 	s := l.active()
+	if err := l.dir.beforeMutation(); err != nil {
+		return l.undoStaged(err, nil)
+	}
 	h, err := l.open(s)
 	if err == nil {
 		err = l.loadIndex(s)

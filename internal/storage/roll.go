@@ -98,7 +98,10 @@ func (l *Log) sealSegment(s *segment) error {
 		return err
 	}
 	s.timeEntryNow()
-	if err := l.flushIndex(s); err != nil {
+	if err := l.writeEntries(s, &s.times, timeIndexSuffix); err != nil {
+		return err
+	}
+	if err := l.writeEntries(s, &s.index, indexSuffix); err != nil {
 		return err
 	}
 	l.dirDirty = true

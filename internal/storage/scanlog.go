@@ -311,7 +311,10 @@ func (l *Log) judgeTail(w *walker, pos, found int64, reason error) (damaged bool
 // written when it was closed and do not fit now mean that headers changed since.
 func (l *Log) closeScanned(s *segment, r *Recovery) error {
 	s.timeEntryNow()
-	if err := l.flushIndex(s); err != nil {
+	if err := l.writeEntries(s, &s.times, timeIndexSuffix); err != nil {
+		return err
+	}
+	if err := l.writeEntries(s, &s.index, indexSuffix); err != nil {
 		return err
 	}
 	s.sums.seal(s.size)
