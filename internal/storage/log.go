@@ -434,8 +434,14 @@ func (l *Log) AppendReplica(b record.Batch) (AppendResult, error) {
 
 // appendAcrossStart makes b the first batch of an empty log whose start lies within b.
 func (l *Log) appendAcrossStart(b record.Batch) (AppendResult, error) {
-	old := l.segs
-	if err := l.removeSegments(old); err != nil {
+	// Offsets below the recorded recovery point are written now: it comes down first.
+	e := CheckpointEntry{Partition: l.partition, RecoveryPoint: b.BaseOffset(), LogStart: l.start,
+		HighWatermark: l.start, segmentBase: b.BaseOffset(), maxTs: -1, maxTsOffset: b.BaseOffset() - 1, cuts: l.cuts}
+	if err := l.dir.record(e); err != nil {
+		return AppendResult{}, err
+	}
+	l.flushedAt = e
+	if err := l.removeSegments(l.segs); err != nil {
 		return AppendResult{}, err
 	}
 	l.segs = []*segment{newEmptySegment(b.BaseOffset())}

@@ -175,7 +175,7 @@ func (r *SegmentReport) verifyIndexes(fsys vfs.FS, stem string, base model.Offse
 		path := stem + suffix
 		b, err := vfs.ReadFile(fsys, path, 2<<30)
 		if errors.Is(err, fs.ErrNotExist) {
-			if r.Sealed {
+			if r.Sealed { // closing a segment writes both, even if they are empty
 				r.Problems = append(r.Problems, Problem{Path: path, Err: err, Rebuildable: true})
 			}
 			continue
