@@ -190,15 +190,11 @@ func (l *Log) openFlushed(ckpt CheckpointEntry, known bool, r *Recovery) error {
 		a.sinceIndex = 0
 	}
 	l.flushedAt = l.pointNow()
-	if l.end == l.segs[0].base {
-		l.flushedAt.noProducers = true
-		return l.loadEpochs(l.end, false, r)
-	}
 	if err := l.loadEpochs(l.end, false, r); err != nil {
 		return err
 	}
 	l.lastEpoch = l.epochs.at(l.end - 1)
-	if err := l.loadProducers(l.end, ckpt.noProducers); err != nil {
+	if err := l.loadProducers(l.end, !known || ckpt.noProducers); err != nil {
 		return err
 	}
 	l.flushedAt.noProducers = len(l.producers.byID) == 0
@@ -275,7 +271,7 @@ func (l *Log) replay(from, to model.Offset, f func(b batchAt) error) error {
 // fits the log, and the batches behind it.
 func (l *Log) loadProducers(offset model.Offset, none bool) error {
 	l.producers = producers{}
-	if none || offset == l.segs[0].base {
+	if none {
 		return nil
 	}
 	for i := len(l.snapshots) - 1; i >= 0; i-- {
