@@ -211,8 +211,12 @@ func (l *Log) loadEpochs(point model.Offset, cut bool, r *Recovery) error {
 	empty := point == l.segs[0].base
 	if ok {
 		l.epochs.entries = entries
-		if cut || empty && len(entries) > 0 && entries[len(entries)-1].Start > point {
+		if cut {
 			l.epochs.truncateEnd(point)
+		} else {
+			// An epoch may begin at the log end, without a record yet; one beyond it is from
+			// before a truncation.
+			l.epochs.truncateEnd(point + 1)
 		}
 		l.epochs.truncateStart(l.start)
 		return nil
