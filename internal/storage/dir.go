@@ -97,6 +97,7 @@ type Dir struct {
 
 	buffers sync.Pool // *pending
 	walkers sync.Pool // *walker
+	scans   sync.Pool // *[]byte of scanBytes
 
 	// marked says that the clean marker may be there. It goes, durably, before the first
 	// change of anything.

@@ -23,8 +23,8 @@
 //
 // Invariants:
 //
-//  1. start <= flushed or end; flushed <= end <= staged end. All four are exclusive ends
-//     except the start.
+//  1. start <= end <= staged end, and flushed <= end. Ends are exclusive: the offset of the
+//     next record.
 //  2. Base offsets grow from batch to batch and leader epochs never fall. Gaps between
 //     offsets are legal (compaction leaves them).
 //  3. Readers see only whole batches below end: what a process kill cannot take back.

@@ -152,7 +152,8 @@ func (l *Log) loadIndex(s *segment) error {
 		name := l.segPath(s, e.suffix)
 		f, err := l.fs.OpenReadWrite(name)
 		if errors.Is(err, fs.ErrNotExist) {
-			if !first && e.file.n == 0 {
+			if !first && e.file.n == 0 || s == l.active() && s.size <= 4*int64(l.opts.IndexIntervalBytes) {
+				e.file.n = 0 // nothing was to be indexed yet
 				continue
 			}
 			return l.rebuildIndex(s)
@@ -210,6 +211,14 @@ func (l *Log) flushIndex(s *segment) error {
 func (l *Log) flushEntries(s *segment, e *entryFile, suffix string) error {
 	if len(e.pend) == 0 {
 		return nil
+	}
+	return l.writeEntries(s, e, suffix)
+}
+
+// writeEntries writes the gathered entries and creates the file even if there are none.
+func (l *Log) writeEntries(s *segment, e *entryFile, suffix string) error {
+	if err := l.mutate(); err != nil {
+		return err
 	}
 	if e.f == nil {
 		name := l.segPath(s, suffix)

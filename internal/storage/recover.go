@@ -76,7 +76,7 @@ func (l *Log) load() (Recovery, error) {
 		return r, storageError("list partition", err)
 	}
 	r.Created = !l.made
-	if err := l.takeNames(names, ckpt.LogStart); err != nil {
+	if err := l.takeNames(names, ckpt, known); err != nil {
 		return r, err
 	}
 	if len(l.segs) == 0 {
@@ -111,7 +111,7 @@ func (l *Log) load() (Recovery, error) {
 
 // takeNames sorts the files of the directory into segments and snapshots. What an
 // interrupted deletion or replacement left behind is removed.
-func (l *Log) takeNames(names []string, start model.Offset) error {
+func (l *Log) takeNames(names []string, ckpt CheckpointEntry, known bool) error {
 	var stray []string
 	bases := map[model.Offset]bool{}
 	for _, name := range names {
@@ -141,7 +141,20 @@ func (l *Log) takeNames(names []string, start model.Offset) error {
 		}
 	}
 	gone := 0
-	for gone+1 < len(l.segs) && l.segs[gone+1].base <= start {
+	if known && len(l.segs) > 0 && ckpt.position == 0 && ckpt.segmentBase == ckpt.RecoveryPoint && !bases[ckpt.segmentBase] {
+		// The active segment was empty, and an empty one need not have a file.
+		at := newEmptySegment(ckpt.segmentBase)
+		switch {
+		case ckpt.LogStart == ckpt.segmentBase:
+			// A log that is to begin here: what else there is was about to be removed.
+			slices.Reverse(l.segs)
+			l.segs = append(l.segs, at)
+			gone = len(l.segs) - 1
+		case ckpt.segmentBase > l.active().base:
+			l.segs = append(l.segs, at)
+		}
+	}
+	for gone+1 < len(l.segs) && l.segs[gone+1].base <= ckpt.LogStart {
 		gone++
 	}
 	if len(stray) > 0 || gone > 0 {
@@ -177,15 +190,11 @@ func (l *Log) openFlushed(ckpt CheckpointEntry, known bool, r *Recovery) error {
 		a.sinceIndex = 0
 	}
 	l.flushedAt = l.pointNow()
-	if l.end == l.segs[0].base {
-		l.flushedAt.noProducers = true
-		return l.loadEpochs(l.end, false, r)
-	}
 	if err := l.loadEpochs(l.end, false, r); err != nil {
 		return err
 	}
 	l.lastEpoch = l.epochs.at(l.end - 1)
-	if err := l.loadProducers(l.end, ckpt.noProducers); err != nil {
+	if err := l.loadProducers(l.end, !known || ckpt.noProducers); err != nil {
 		return err
 	}
 	l.flushedAt.noProducers = len(l.producers.byID) == 0
@@ -202,8 +211,12 @@ func (l *Log) loadEpochs(point model.Offset, cut bool, r *Recovery) error {
 	empty := point == l.segs[0].base
 	if ok {
 		l.epochs.entries = entries
-		if cut || empty && len(entries) > 0 && entries[len(entries)-1].Start > point {
+		if cut {
 			l.epochs.truncateEnd(point)
+		} else {
+			// An epoch may begin at the log end, without a record yet; one beyond it is from
+			// before a truncation.
+			l.epochs.truncateEnd(point + 1)
 		}
 		l.epochs.truncateStart(l.start)
 		return nil
@@ -262,7 +275,7 @@ func (l *Log) replay(from, to model.Offset, f func(b batchAt) error) error {
 // fits the log, and the batches behind it.
 func (l *Log) loadProducers(offset model.Offset, none bool) error {
 	l.producers = producers{}
-	if none || offset == l.segs[0].base {
+	if none {
 		return nil
 	}
 	for i := len(l.snapshots) - 1; i >= 0; i-- {
@@ -276,8 +289,9 @@ func (l *Log) loadProducers(offset model.Offset, none bool) error {
 		}
 		byID, epoch, err := decodeProducers(b, at)
 		// The batch before the snapshot proves that it belongs to this history and not to
-		// one that was cut off: the same offset and epoch mean the same bytes.
-		if err == nil && (at == l.segs[0].base || epoch == l.epochs.at(at-1)) {
+		// one that was cut off: the same offset and epoch mean the same bytes. Below the log
+		// start epochs are forgotten, and nothing is ever cut.
+		if err == nil && (at <= l.start || epoch == l.epochs.at(at-1)) {
 			l.producers.byID = byID
 			return l.replayProducers(at, offset)
 		}

@@ -98,7 +98,10 @@ func (l *Log) sealSegment(s *segment) error {
 		return err
 	}
 	s.timeEntryNow()
-	if err := l.flushIndex(s); err != nil {
+	if err := l.writeEntries(s, &s.times, timeIndexSuffix); err != nil {
+		return err
+	}
+	if err := l.writeEntries(s, &s.index, indexSuffix); err != nil {
 		return err
 	}
 	l.dirDirty = true
@@ -272,8 +275,9 @@ func (l *Log) tooOld(s *segment, nowMs int64) (bool, error) {
 // TruncateTo removes every batch that reaches to or beyond offset, so the log end falls
 // to offset or, if offset lies within a batch, to that batch's base. What is staged is
 // dropped. An offset at or above the log end drops only that. One below the log start
-// empties the log, which then begins at offset. Everything that stays is durable when it
-// returns; a view of removed bytes reads ErrTruncated. An error is final for the log.
+// empties the log, which then begins at offset; so does one within the batch that holds
+// the log start, which stays. If it removed anything, everything that
+// stays is durable when it returns; a view of removed bytes reads ErrTruncated. An error is final for the log.
 func (l *Log) TruncateTo(offset model.Offset) error {
 	if l.failed != nil {
 		return l.failed
@@ -315,6 +319,9 @@ func (l *Log) truncate(offset model.Offset) error {
 		if chain, err = l.sumsAt(keep, pos, &end); err != nil {
 			return err
 		}
+		if end < l.start { // the log start lies within the first batch that goes
+			restart, offset, end, pos, chain = true, l.start, l.start, 0, chainPoint{}
+		}
 	}
 
 	// The recovery point comes down first: a crash from here on must scan what is written
@@ -351,9 +358,16 @@ func (l *Log) truncate(offset model.Offset) error {
 	if restart {
 		later = slices.Clone(l.segs)
 	}
-	slices.Reverse(later) // newest first: a crash in between leaves a prefix
+	// Newest first, and gone for good before the segment that stays is cut: a crash in
+	// between leaves a log without a hole.
+	slices.Reverse(later)
 	if err := l.removeSegments(later); err != nil {
 		return err
+	}
+	if len(later) > 0 {
+		if err := l.fs.SyncDir(l.path); err != nil {
+			return storageError("sync log directory", err)
+		}
 	}
 	l.segs = l.segs[:i+1]
 	if restart {

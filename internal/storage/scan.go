@@ -105,6 +105,9 @@ func (w *walker) checkCRC(h record.Batch, pos int64) (bool, error) {
 	return sum == want, nil
 }
 
+// checksum is the CRC32C of b.
+func checksum(b []byte) uint32 { return crc32.Checksum(b, castagnoli()) }
+
 // isDamage tells content that is no batch from errors of the disk.
 func isDamage(err error) bool {
 	for _, e := range []error{ErrTorn, ErrLength, ErrMagic, ErrZeros, ErrChecksum, ErrOrder} {

@@ -55,7 +55,8 @@ func (l *Log) recover(ckpt CheckpointEntry, known bool, r *Recovery) error {
 		return err
 	}
 
-	buf := make([]byte, scanBytes)
+	buf := l.dir.scanBuffer()
+	defer l.dir.giveScanBuffer(buf)
 	for i := k; ; i++ {
 		whole, err := l.scanSegment(l.active(), found, buf, r)
 		if err != nil {
@@ -67,6 +68,13 @@ func (l *Log) recover(ckpt CheckpointEntry, known bool, r *Recovery) error {
 		next := all[i+1]
 		if next.base < l.end {
 			r.CutReason, r.Damaged = fmt.Errorf("%w: segment %d begins below %d", ErrOrder, next.base, l.end), true
+			return l.finishRecovery(all[i+1:], found, r)
+		}
+		// A segment begins where the one before it ended. If that one ends earlier now,
+		// either compaction took its last records, and then its sums say that it is whole,
+		// or a power cut took them.
+		if next.base > l.end && !l.isWhole(l.active()) {
+			r.CutReason = fmt.Errorf("%w: segment %d ends at %d, the next begins at %d", ErrTorn, l.active().base, l.end, next.base)
 			return l.finishRecovery(all[i+1:], found, r)
 		}
 		if err := l.closeScanned(l.active(), r); err != nil {
@@ -114,9 +122,6 @@ func (l *Log) restoreIndex(s *segment, r *Recovery) error {
 	if err != nil {
 		return err
 	}
-	if !valid || !validTimes {
-		r.Rebuilt = append(r.Rebuilt, fileName(s.base, indexSuffix))
-	}
 	from := int64(0)
 	s.sinceIndex = 0
 	if n := s.index.n; n > 0 {
@@ -124,7 +129,21 @@ func (l *Log) restoreIndex(s *segment, r *Recovery) error {
 		if err != nil {
 			return storageError("read index", err)
 		}
-		_, from = offsetEntry(b, s.base)
+		var off model.Offset
+		off, from = offsetEntry(b, s.base)
+		// After a power cut the file may hold sectors of an older time that look well. The
+		// entries before are compared with the log when they are used.
+		if err := l.checkEntry(s, off, from); errors.Is(err, ErrFormat) {
+			valid, from = false, 0
+			if err := s.index.cut(); err != nil {
+				return err
+			}
+		} else if err != nil {
+			return err
+		}
+	}
+	if !valid || !validTimes {
+		r.Rebuilt = append(r.Rebuilt, fileName(s.base, indexSuffix))
 	}
 	if s.size == 0 {
 		return nil
@@ -154,6 +173,12 @@ func (l *Log) restoreIndex(s *segment, r *Recovery) error {
 		pos += int64(b.Size())
 	}
 	return nil
+}
+
+// cut empties an open index file.
+func (e *entryFile) cut() error {
+	e.n, e.pend, e.last = 0, nil, -1
+	return storageError("truncate index", e.f.Truncate(0))
 }
 
 // trimIndex drops the entries of an index file that reach beyond the segment's good size
@@ -286,7 +311,10 @@ func (l *Log) judgeTail(w *walker, pos, found int64, reason error) (damaged bool
 // written when it was closed and do not fit now mean that headers changed since.
 func (l *Log) closeScanned(s *segment, r *Recovery) error {
 	s.timeEntryNow()
-	if err := l.flushIndex(s); err != nil {
+	if err := l.writeEntries(s, &s.times, timeIndexSuffix); err != nil {
+		return err
+	}
+	if err := l.writeEntries(s, &s.index, indexSuffix); err != nil {
 		return err
 	}
 	s.sums.seal(s.size)
@@ -301,6 +329,16 @@ func (l *Log) closeScanned(s *segment, r *Recovery) error {
 		r.Rebuilt = append(r.Rebuilt, fileName(s.base, sumsSuffix))
 	}
 	return l.writeSums(s)
+}
+
+// isWhole says whether the sums file of a scanned segment agrees with it.
+func (l *Log) isWhole(s *segment) bool {
+	b, err := vfs.ReadFile(l.fs, l.segPath(s, sumsSuffix), maxSums)
+	if err != nil {
+		return false
+	}
+	u, err := decodeSums(b, s.base)
+	return err == nil && u.size == s.size && u.chain == s.sums.chain
 }
 
 // finishRecovery cuts what lies behind the log end and makes what is left durable.

@@ -138,8 +138,8 @@ func (s *sums) seal(size int64) {
 }
 
 // crcOfFile is the size and CRC32C of a whole file; a missing one counts as empty.
-func crcOfFile(fsys vfs.FS, name string) (int64, uint32, error) {
-	f, err := fsys.Open(name)
+func crcOfFile(d *Dir, name string) (int64, uint32, error) {
+	f, err := d.fs.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, 0, nil
 	}
@@ -149,7 +149,8 @@ func crcOfFile(fsys vfs.FS, name string) (int64, uint32, error) {
 	defer f.Close()
 	var at int64
 	var sum uint32
-	buf := make([]byte, 64<<10)
+	buf := d.scanBuffer()
+	defer d.giveScanBuffer(buf)
 	for {
 		n, err := f.ReadAt(buf, at)
 		sum = crc32.Update(sum, castagnoli(), buf[:n])
@@ -166,10 +167,10 @@ func crcOfFile(fsys vfs.FS, name string) (int64, uint32, error) {
 // writeSums writes the sealed sums of a segment, whose indexes are flushed.
 func (l *Log) writeSums(s *segment) error {
 	var err error
-	if s.sums.indexSize, s.sums.indexCRC, err = crcOfFile(l.fs, l.segPath(s, indexSuffix)); err != nil {
+	if s.sums.indexSize, s.sums.indexCRC, err = crcOfFile(l.dir, l.segPath(s, indexSuffix)); err != nil {
 		return storageError("read index", err)
 	}
-	if s.sums.timeSize, s.sums.timeCRC, err = crcOfFile(l.fs, l.segPath(s, timeIndexSuffix)); err != nil {
+	if s.sums.timeSize, s.sums.timeCRC, err = crcOfFile(l.dir, l.segPath(s, timeIndexSuffix)); err != nil {
 		return storageError("read index", err)
 	}
 	return storageError("write sums", vfs.WriteFile(l.fs, l.segPath(s, sumsSuffix), s.sums.encode(s.base), false))
@@ -244,11 +245,11 @@ func (l *Log) checkIndexSums(s *segment) (bool, error) {
 	if err := l.loadSums(s); err != nil {
 		return false, err
 	}
-	size, sum, err := crcOfFile(l.fs, l.segPath(s, indexSuffix))
+	size, sum, err := crcOfFile(l.dir, l.segPath(s, indexSuffix))
 	if err != nil {
 		return false, storageError("read index", err)
 	}
-	tsize, tsum, err := crcOfFile(l.fs, l.segPath(s, timeIndexSuffix))
+	tsize, tsum, err := crcOfFile(l.dir, l.segPath(s, timeIndexSuffix))
 	if err != nil {
 		return false, storageError("read index", err)
 	}

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"errors"
 	"io"
 
 	"github.com/kalda-io/kalda/internal/model"
@@ -59,28 +60,65 @@ func (l *Log) batchForTimestamp(ts int64, bound model.Offset) (foundBatch, bool,
 
 // timeFloor returns a position before which no batch of s has a timestamp of ts or more.
 func (l *Log) timeFloor(s *segment, ts int64) (int64, error) {
+	for attempt := 0; ; attempt++ {
+		pos, err := l.searchTimes(s, ts)
+		if !errors.Is(err, ErrFormat) && err != io.EOF {
+			return pos, err
+		}
+		if attempt > 0 {
+			return 0, &CorruptError{Path: l.segPath(s, timeIndexSuffix), Err: err}
+		}
+		if err := l.rebuildIndex(s); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// searchTimes looks ts up in the time index; ErrFormat or io.EOF if the entry found does
+// not fit the batch it names.
+func (l *Log) searchTimes(s *segment, ts int64) (int64, error) {
 	if err := l.loadIndex(s); err != nil {
 		return 0, err
 	}
 	lo, hi := 0, s.times.total()
-	off := s.base
+	floorTs, off := int64(-1), s.base
 	for lo < hi {
 		mid := (lo + hi) / 2
 		b, err := s.times.at(mid)
 		if err != nil {
+			if err == io.EOF {
+				return 0, err
+			}
 			return 0, storageError("read time index", err)
 		}
 		if t, o := timeEntry(b, s.base); t < ts {
-			lo, off = mid+1, o
+			lo, floorTs, off = mid+1, t, o
 		} else {
 			hi = mid
 		}
 	}
-	if off <= s.base {
+	if lo == 0 {
 		return 0, nil
 	}
-	_, pos, _, err := l.floor(s, int64(off), false)
-	return pos, err
+	pos, err := l.locate(s, off)
+	if err != nil {
+		return 0, err
+	}
+	h, err := l.open(s)
+	if err != nil {
+		return 0, err
+	}
+	w := l.dir.walker(h.f, s.size)
+	defer l.dir.giveWalker(w)
+	w.big = true
+	b, err := w.header(pos)
+	if err != nil && err != io.EOF {
+		return 0, l.scanError(s, pos, err)
+	}
+	if err == io.EOF || b.LastOffset() != off || b.MaxTimestamp() != floorTs {
+		return 0, ErrFormat
+	}
+	return pos, nil
 }
 
 // scanFor walks s from pos to the first batch below bound that f accepts.
