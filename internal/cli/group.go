@@ -278,7 +278,14 @@ func detailOf(g *groupInfo, rows []lagRow) groupDetail {
 	}
 	d.Lag, d.LagSeconds = worst(rows)
 	if idle {
-		d.Idle = fmt.Sprintf("IDLE (%s, %s)", plural(int64(len(g.members)), "member"), plural(int64(len(rows)), "partition"))
+		// Offsets of topics that nobody reads any more are not shared out.
+		var shared int64
+		for _, r := range rows {
+			if slices.ContainsFunc(g.members, func(m memberInfo) bool { return slices.Contains(m.topics, r.Topic) }) {
+				shared++
+			}
+		}
+		d.Idle = fmt.Sprintf("IDLE (%s, %s)", plural(int64(len(g.members)), "member"), plural(shared, "partition"))
 	}
 	for _, r := range slices.Backward(g.rebalances) {
 		j := rebalanceJSON{
@@ -391,7 +398,7 @@ func (a *app) printGroup(w io.Writer, d *groupDetail, wide bool) error {
 		for _, r := range d.Partitions {
 			owner, host, instance := "-", "-", "-"
 			if m := members[r.Owner]; m != nil {
-				owner, host = name(m.ID), m.Host
+				owner, host = name(m.ID), strings.TrimPrefix(m.Host, "/") // Kafka's Java prints a slash
 				if m.Instance != "" {
 					instance = m.Instance
 				}
@@ -406,7 +413,7 @@ func (a *app) printGroup(w io.Writer, d *groupDetail, wide bool) error {
 		fmt.Fprintln(w)
 		for _, m := range d.Members {
 			if m.Idle {
-				fmt.Fprintf(w, "%s  %s  %s\n", d.Idle, name(m.ID), m.Host)
+				fmt.Fprintf(w, "%s  %s  %s\n", d.Idle, name(m.ID), strings.TrimPrefix(m.Host, "/"))
 			}
 		}
 	}
@@ -437,13 +444,31 @@ func (a *app) printRebalances(w io.Writer, d *groupDetail, wide bool) error {
 		if r.Seconds != nil {
 			took, generation = humanDuration(time.Duration(*r.Seconds*float64(time.Second))), strconv.Itoa(int(r.Generation))
 		}
-		reason := strings.Join(r.Reasons, "; ")
+		reasons := r.Reasons
+		if !wide {
+			reasons = shortReasons(reasons)
+		}
+		reason := strings.Join(reasons, "; ")
 		if r.More > 0 {
 			reason += fmt.Sprintf("; and %d more", r.More)
 		}
 		t.add(when, took, generation, strconv.Itoa(r.Members), reason)
 	}
 	return t.write(w, wide)
+}
+
+// shortReasons cuts the member ids in reasons as the tables do.
+func shortReasons(reasons []string) []string {
+	short := make([]string, len(reasons))
+	for i, r := range reasons {
+		short[i] = r
+		if rest, ok := strings.CutPrefix(r, "member "); ok {
+			if id, why, ok := strings.Cut(rest, ":"); ok {
+				short[i] = "member " + shortMember(id) + ":" + why
+			}
+		}
+	}
+	return short
 }
 
 // groupLagRow is a line of `group lag`: a group's lag on one topic.
