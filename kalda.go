@@ -168,6 +168,9 @@ func (k *Kalda) start(ctx context.Context) error {
 			"node.id=" + strconv.Itoa(i+1),
 			"listeners=PLAINTEXT://" + net.JoinHostPort(host, strconv.Itoa(p)),
 			"log.dirs=" + filepath.Join(dir, "broker-"+strconv.Itoa(i+1)),
+			// Nobody develops with ten consumers that start at once: a first member need
+			// not wait for others.
+			"group.initial.rebalance.delay.ms=0",
 		}
 		http := ""
 		if i == 0 {

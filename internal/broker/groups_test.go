@@ -59,7 +59,7 @@ func (c *groupCluster) CreateTopics(_ context.Context, topics []meta.NewTopic, _
 		return make([]meta.NewTopicResult, len(topics)), 0, c.refuse
 	}
 	for _, t := range topics {
-		if !t.Internal || t.Config["retention.ms"] != "-1" || t.Config["retention.bytes"] != "-1" {
+		if !t.Internal || t.Config["cleanup.policy"] != "compact" {
 			c.t.Errorf("created %+v", t)
 		}
 		c.addTopic(t.Name, 3)

@@ -90,9 +90,10 @@ func (b *Broker) offsetsTopic() meta.NewTopic {
 	return meta.NewTopic{
 		Name: meta.OffsetsTopic, Partitions: b.o.OffsetsPartitions, ReplicationFactor: rf, Internal: true,
 		Config: map[string]string{
-			// As long as there is no compaction, nothing may go: what is cut off are groups.
-			"retention.ms": "-1", "retention.bytes": "-1",
-			"segment.bytes": strconv.Itoa(b.o.OffsetsSegmentBytes), "compression.type": "producer",
+			// Compact, and not delete: what would be cut off are groups. This version does
+			// not compact yet, so the topic keeps every record.
+			"cleanup.policy": "compact",
+			"segment.bytes":  strconv.Itoa(b.o.OffsetsSegmentBytes), "compression.type": "producer",
 		},
 	}
 }
