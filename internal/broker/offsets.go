@@ -9,10 +9,6 @@ import (
 	"github.com/kalda-io/kalda/kerr"
 )
 
-// consumerReplica is the replica id of a client; anything else claims to be a broker,
-// which no client listener believes (CVE-2018-1288).
-const consumerReplica = -1
-
 // ListOffsets (2): 1 to 11. -3 from v7, -4 from v8, -5 from v9; -6 (v11) names
 // uploads that are pending, of which there are none without tiering.
 func (b *Broker) listOffsets(_ *wire.Pending, req *kmsg.ListOffsetsRequest) kmsg.Response {
@@ -51,6 +47,7 @@ func (b *Broker) listOffsets(_ *wire.Pending, req *kmsg.ListOffsetsRequest) kmsg
 }
 
 func (b *Broker) listOffset(req *kmsg.ListOffsetsRequest, topic string, q *kmsg.ListOffsetsRequestTopicPartition) (replica.OffsetInfo, error) {
+	// Whoever claims to be a broker on a client listener is not believed (CVE-2018-1288).
 	if req.ReplicaID >= 0 {
 		return replica.OffsetInfo{}, kerr.ClusterAuthorizationFailed
 	}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 	"syscall"
 	"time"
@@ -295,10 +293,4 @@ func (a *app) confirm(yes bool, question string) error {
 		return nil
 	}
 	return &failure{what: "not done", code: ExitFailed}
-}
-
-// stdoutFile returns stdout as a file, for what needs the real one; nil if it is none.
-func stdoutFile(w io.Writer) *os.File {
-	f, _ := w.(*os.File)
-	return f
 }

@@ -332,11 +332,11 @@ func TestBrokersGoAway(t *testing.T) {
 		}
 		start := time.Now()
 		kill(c, c.nodes[2])
-		im := c.until("broker 3 is fenced", func(im *meta.Image) bool { return im.Brokers[3].Status == meta.BrokerFenced })
+		c.until("broker 3 is fenced", func(im *meta.Image) bool { return im.Brokers[3].Status == meta.BrokerFenced })
 		if took := time.Since(start); took > 5500*time.Millisecond {
 			t.Errorf("fenced after %v, want at most the lease of 4 s and 1.5 s", took)
 		}
-		im = c.until("its partitions have no leader", func(im *meta.Image) bool {
+		im := c.until("its partitions have no leader", func(im *meta.Image) bool {
 			for _, ps := range im.Topics["twelve"].Partitions {
 				if ps.Leader.ID == 3 {
 					return false

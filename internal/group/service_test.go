@@ -298,8 +298,7 @@ func TestErrorAnswers(t *testing.T) {
 				continue // offsets in ZooKeeper
 			}
 			req.SetVersion(v)
-			var c *Call
-			c = NewCall(req, Client{}, func(done *Call) {
+			c := NewCall(req, Client{}, func(done *Call) {
 				b := done.Resp.AppendTo(nil)
 				back := req.ResponseKind()
 				if err := back.ReadFrom(b); err != nil {

@@ -18,7 +18,6 @@ import (
 	"github.com/kalda-io/kalda/internal/model"
 	"github.com/kalda-io/kalda/internal/server/memnet"
 	"github.com/kalda-io/kalda/internal/vfs"
-	"github.com/kalda-io/kalda/kerr"
 )
 
 // world is everything around brokers, in memory: it outlives them, so that tests can
@@ -187,4 +186,3 @@ func ask[R kmsg.Response](c *wireConn, req kmsg.Request) R {
 	return resp.(R)
 }
 
-func code(err error) int16 { return kerr.Code(err) }

@@ -228,6 +228,48 @@ func TestAcksAllWaitsForTheSecondReplica(t *testing.T) {
 	}
 }
 
+// An idempotent producer that retries what was committed long ago is answered at once,
+// with the first offset, though nothing is appended and no position moves.
+func TestDuplicateOfCommittedBatch(t *testing.T) {
+	for _, policy := range []string{"os", "commit"} {
+		b := newBench(t)
+		p := b.apply(alone(policy))
+		tmpl := record.NewTemplate()
+		tmpl.ProducerID, tmpl.ProducerEpoch, tmpl.BaseSequence = 7, 0, 0
+		send := func(acks int16, w Waiter) Appended {
+			batch, err := record.Build(nil, tmpl, []record.Record{{Timestamp: time.Now().UnixMilli(), Value: []byte("v")}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			a, err := p.Append(batch, time.Now().UnixMilli(), Ack{Acks: acks, W: w})
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.Write()
+			return a
+		}
+		var w acks
+		send(-1, &w)
+		if err := p.sync(); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.take(); got != "[0/0:0]" {
+			t.Fatalf("%s: the original: %s", policy, got)
+		}
+		for _, acks := range []int16{-1, 1} {
+			if a := send(acks, &w); a.BaseOffset != 0 {
+				t.Fatalf("%s: the duplicate is answered with offset %d", policy, a.BaseOffset)
+			}
+			if got := w.take(); got != "[0/0:0]" {
+				t.Fatalf("%s: the duplicate with acks=%d: %s", policy, acks, got)
+			}
+		}
+		if end := p.Stats().LogEnd; end != 1 {
+			t.Fatalf("%s: the duplicate is in the log, which ends at %d", policy, end)
+		}
+	}
+}
+
 // Losing leadership fails those who wait, and they hear it once.
 func TestLosingLeadershipFailsWaiters(t *testing.T) {
 	b := newBench(t)

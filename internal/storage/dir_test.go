@@ -180,7 +180,7 @@ func TestPartitionsAndRemove(t *testing.T) {
 		// A crash between the rename and the deletion is finished at the next opening.
 		ok(t, fsys.MkdirAll(filepath.Join(path, "parts", parts[0].String()+".gone")))
 		ok(t, d.Close())
-		d = testDir(t, fsys, path)
+		testDir(t, fsys, path)
 		names, err := fsys.List(filepath.Join(path, "parts"))
 		ok(t, err)
 		if len(names) != 1 || names[0] != parts[2].String() {
