@@ -3,6 +3,7 @@ package interop
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"slices"
@@ -23,7 +24,20 @@ var fixture struct {
 
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
+// parallelCells is how many cells of the matrix run at once unless -parallel says otherwise: they
+// wait for sessions and rebalances more than they compute.
+const parallelCells = "12"
+
 func testMain(m *testing.M) int {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		if err := flag.Set("test.parallel", parallelCells); err != nil {
+			fmt.Fprintln(os.Stderr, "error:", err)
+			return 1
+		}
+	}
 	dir, err := os.MkdirTemp("", "kalda-interop-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)

@@ -45,6 +45,11 @@ func TestRetryAfterKill(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			defer func() { // whichever node runs by then
+				if err := node.Stop(20 * time.Second); err != nil {
+					t.Error(err)
+				}
+			}()
 			o.Kafka = node.Kafka()
 			observer := client.NewFranz(o.Kafka)
 			if err := observer.CreateTopic(t.Context(), "t", 1, map[string]string{"kalda.flush.policy": policy}); err != nil {
@@ -86,14 +91,11 @@ func TestRetryAfterKill(t *testing.T) {
 			produce(0, 0)
 			produce(1, 1)
 			node.Kill()
-			if node, err = target.Start(t.Context(), fixture.bin, o); err != nil {
+			again, err := target.Start(t.Context(), fixture.bin, o)
+			if err != nil {
 				t.Fatal(err)
 			}
-			defer func() {
-				if err := node.Stop(20 * time.Second); err != nil {
-					t.Error(err)
-				}
-			}()
+			node = again
 			produce(1, 1) // the retry
 			produce(2, 2)
 			end, err := observer.Offset(t.Context(), "t", 0, client.Latest)
