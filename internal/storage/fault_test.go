@@ -419,6 +419,17 @@ func TestOffline(t *testing.T) {
 		t.Fatal("the log does not believe the rebuilt index")
 	}
 
+	if err := l.VerifyHeaders(); err != nil {
+		t.Fatal(err)
+	}
+	c = m.Clone()
+	flip(t, c, seg, 12*8+3)
+	l, _ = testLog(t, testDir(t, c, "/data"), Options{})
+	var damage *CorruptError
+	if err := l.VerifyHeaders(); !errors.As(err, &damage) || damage.Path != seg || !errors.Is(err, ErrSums) {
+		t.Fatalf("a flipped epoch: %v", err)
+	}
+
 	for bit, want := range map[int64]error{3*8 + 1: ErrSums, 70 * 8: ErrChecksum, 8 * 8: ErrTorn} {
 		c = m.Clone()
 		flip(t, c, seg, bit)
