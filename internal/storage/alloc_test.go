@@ -12,6 +12,9 @@ import (
 // batch with and without a producer id, and a read of the log end, of the middle, and by
 // way of the index.
 func TestNoAllocations(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector makes sync.Pool forget at random")
+	}
 	d := testDir(t, vfs.OS{}, filepath.Join(t.TempDir(), "data"))
 	l, _ := testLog(t, d, Options{})
 	plain := batchSpec{size: 100}.build(t)

@@ -419,6 +419,17 @@ func TestOffline(t *testing.T) {
 		t.Fatal("the log does not believe the rebuilt index")
 	}
 
+	if err := l.VerifyHeaders(); err != nil {
+		t.Fatal(err)
+	}
+	c = m.Clone()
+	flip(t, c, seg, 12*8+3)
+	l, _ = testLog(t, testDir(t, c, "/data"), Options{})
+	var damage *CorruptError
+	if err := l.VerifyHeaders(); !errors.As(err, &damage) || damage.Path != seg || !errors.Is(err, ErrSums) {
+		t.Fatalf("a flipped epoch: %v", err)
+	}
+
 	for bit, want := range map[int64]error{3*8 + 1: ErrSums, 70 * 8: ErrChecksum, 8 * 8: ErrTorn} {
 		c = m.Clone()
 		flip(t, c, seg, bit)
@@ -441,5 +452,74 @@ func TestOffline(t *testing.T) {
 		}); want != ErrSums && err == nil {
 			t.Errorf("bit %d: ReadBatches saw nothing", bit)
 		}
+	}
+}
+
+// TestProducersOfALongLog: without snapshots a long log is read back ten minutes by its
+// records' time: those who wrote then are known, those before are not.
+func TestProducersOfALongLog(t *testing.T) {
+	m := vfs.NewMem()
+	d := testDir(t, m, "/data")
+	l, _ := testLog(t, d, Options{SegmentBytes: 4 << 20})
+	const minute = 60_000
+	for i := range 60 { // one batch a minute, each of its own producer
+		put(t, l, batchSpec{pid: model.ProducerID(100 + i), seq: 5, ts: int64(i) * minute, size: 200 << 10})
+	}
+	ok(t, l.Close())
+	ok(t, d.CloseClean([]CheckpointEntry{l.CleanEntry(0)}))
+	names, err := m.List(l.Path())
+	ok(t, err)
+	for _, name := range names {
+		if strings.HasSuffix(name, producersSuffix) {
+			ok(t, m.Remove(l.Path()+"/"+name))
+		}
+	}
+	l, _ = testLog(t, testDir(t, m, "/data"), Options{})
+	if l.Producers() != 11 { // minutes 49 to 59
+		t.Fatalf("%d producers known", l.Producers())
+	}
+	for i, dup := range map[int]bool{59: true, 49: true, 48: false, 0: false} {
+		res, err := l.Append(batchSpec{pid: model.ProducerID(100 + i), seq: 5, size: 200 << 10}.build(t), AppendArgs{Client: true})
+		if err != nil || res.Duplicate != dup {
+			t.Fatalf("minute %d: %+v, %v", i, res, err)
+		}
+	}
+}
+
+// TestMidSegmentSnapshot: a sync writes a snapshot once enough was written, so that a
+// start after a kill replays little.
+func TestMidSegmentSnapshot(t *testing.T) {
+	m := vfs.NewMem()
+	d := testDir(t, m, "/data")
+	l, _ := testLog(t, d, Options{})
+	for i := range int32(60) {
+		put(t, l, batchSpec{pid: 1, seq: i, size: 200 << 10})
+		doSync(t, l)
+	}
+	if n := len(l.snapshots); n == 0 || n > 2 {
+		t.Fatalf("%d snapshots", n)
+	}
+	for _, at := range l.snapshots {
+		for _, suffix := range []string{producersSuffix, snapshotSuffix} {
+			if _, err := m.Stat(l.Path() + "/" + fileName(at, suffix)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	names, err := m.List(l.Path())
+	ok(t, err)
+	if len(names) > 3+2*2 {
+		t.Fatalf("old snapshots stay: %q", names)
+	}
+	// The snapshot carries the state: headers before it are not needed.
+	ok(t, d.Checkpoint([]CheckpointEntry{l.CheckpointEntry(0)}))
+	l.Idle()                                           // writes the index, which leads to the snapshot's offset
+	flip(t, m, l.segPath(l.active(), logSuffix), 16*8) // the first batch's magic
+	l, r := testLog(t, testDir(t, m.Clone(), "/data"), Options{})
+	if r.ScannedBatches != 0 || l.Producers() != 1 {
+		t.Fatalf("%+v, %d producers", r, l.Producers())
+	}
+	if res, err := l.Append(batchSpec{pid: 1, seq: 59, size: 200 << 10}.build(t), AppendArgs{Client: true}); err != nil || !res.Duplicate {
+		t.Fatalf("%+v, %v", res, err)
 	}
 }

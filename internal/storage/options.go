@@ -21,10 +21,10 @@ type Options struct {
 	// (segment.index.bytes; default 10 MiB).
 	SegmentIndexBytes int
 	// RetentionBytes is the size that DeleteOld keeps (retention.bytes). Negative: no
-	// limit; so is 0, the default.
+	// limit; so is 0, the default. An operator's explicit 0 (keep nothing) is 1 here.
 	RetentionBytes int64
 	// Retention is how long DeleteOld keeps records (retention.ms; default 7 days).
-	// Negative: for ever.
+	// Negative: for ever. An operator's explicit 0 is one nanosecond here.
 	Retention time.Duration
 	// Delete says that cleanup.policy has delete. Without it DeleteOld removes only what
 	// lies below the log start.

@@ -37,6 +37,7 @@ func (l *Log) recover(ckpt CheckpointEntry, known bool, r *Recovery) error {
 	l.segs = slices.Clone(all[:k+1])
 	s := l.active()
 	s.size, l.end = pos, point
+	l.flushedAt.RecoveryPoint = point // finishRecovery syncs from here
 	if pos > 0 {
 		s.sums = &sums{chain: ckpt.chain, batches: ckpt.batches, from: pos}
 		s.maxTs, s.maxTsOffset = ckpt.maxTs, ckpt.maxTsOffset
@@ -376,7 +377,6 @@ func (l *Log) finishRecovery(later []*segment, found int64, r *Recovery) error {
 		l.snapshots = l.snapshots[:n-1]
 	}
 	if r.ScannedBytes > 0 || r.CutBytes > 0 || l.epochs.dirty {
-		l.flushedAt.RecoveryPoint = l.segs[0].base // sync them all: what was synced is cheap to sync again
 		if err := l.syncAll(); err != nil {
 			return err
 		}
