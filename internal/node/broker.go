@@ -57,8 +57,8 @@ type Broker struct {
 	listeners   []net.Listener
 	httpLn      net.Listener
 	incarnation string
-	former      map[string]bool // incarnations of this broker that are proven dead
-	registrar   *controller.Registrar
+	former      map[string]bool                      // incarnations of this broker that are proven dead
+	registrar   atomic.Pointer[controller.Registrar] // nil before register
 	controller  *controller.Controller
 	peers       atomic.Pointer[controller.Local]
 	replicas    *replica.Manager
@@ -161,10 +161,10 @@ func (b *Broker) start(ctx context.Context) error {
 	if err := b.register(ctx); err != nil {
 		return err
 	}
-	b.run("registration", b.registrar.Run)
+	b.run("registration", b.registrar.Load().Run)
 	b.run("controller", b.controller.Run)
 	b.run("image", b.follow)
-	b.registrar.SetWant(meta.WantRunning)
+	b.registrar.Load().SetWant(meta.WantRunning)
 	if err := b.awaitActive(ctx); err != nil {
 		return err
 	}
@@ -173,7 +173,7 @@ func (b *Broker) start(ctx context.Context) error {
 	return nil
 }
 
-// openDirs locks the log directories and records this life in them.
+// openDirs locks the log directories and learns of the broker's former lives.
 func (b *Broker) openDirs() error {
 	boot := bootID()
 	for _, path := range b.opts.Load().LogDirs {
@@ -190,9 +190,6 @@ func (b *Broker) openDirs() error {
 	for _, d := range b.dirs {
 		for _, inc := range d.RunMeta().Incarnations {
 			b.former[inc] = true
-		}
-		if err := d.SetIncarnation(b.incarnation); err != nil {
-			return err
 		}
 	}
 	return nil
@@ -253,12 +250,6 @@ func (b *Broker) build() {
 		RetentionCheckInterval: g.OffsetsRetentionCheckInterval,
 		TopicPartitions:        b.topicPartitions,
 	}, coordinator.Options{LoadBufferBytes: g.OffsetsLoadBufferBytes, Logger: b.log})
-	b.registrar = controller.NewRegistrar(controller.RegistrarOptions{
-		Store: b.o.Meta.Store, Keys: b.o.Meta.Keys, Clock: b.o.Clock, Log: b.log,
-		Broker: b.id, Incarnation: b.incarnation, BootID: bootID(),
-		PreviousEpoch: b.previousEpoch(), Tails: b.tails(),
-		Endpoints: b.endpoints(), Rack: opts.Rack, Owns: b.owns,
-	})
 	b.controller = controller.New(controller.Options{
 		Store: b.o.Meta.Store, Keys: b.o.Meta.Keys, Clock: b.o.Clock, Log: b.log,
 		Broker: b.id, Incarnation: b.incarnation, Owns: b.owns,
@@ -302,11 +293,10 @@ func (b *Broker) build() {
 
 // pair is the broker's registration; its epoch is 0 until there is one.
 func (b *Broker) pair() model.Pair {
-	if b.registrar == nil {
-		return model.Pair{ID: b.id}
-	}
-	if p := b.registrar.Pair(); p.Epoch != 0 {
-		return p
+	if r := b.registrar.Load(); r != nil {
+		if p := r.Pair(); p.Epoch != 0 {
+			return p
+		}
 	}
 	return model.Pair{ID: b.id}
 }
@@ -326,9 +316,15 @@ func (b *Broker) previousEpoch() model.BrokerEpoch {
 func (b *Broker) tails() map[string]meta.TailClass {
 	out := map[string]meta.TailClass{}
 	for _, d := range b.dirs {
-		out[d.ID()] = map[storage.Class]meta.TailClass{
-			storage.Clean: meta.TailClean, storage.CrashSameBoot: meta.TailSameBoot, storage.Suspect: meta.TailSuspect,
-		}[d.Class()]
+		class := meta.TailSuspect
+		switch {
+		case b.replicas.Damaged(d.ID()):
+		case d.Class() == storage.Clean:
+			class = meta.TailClean
+		case d.Class() == storage.CrashSameBoot:
+			class = meta.TailSameBoot
+		}
+		out[d.ID()] = class
 	}
 	return out
 }
@@ -377,8 +373,24 @@ func (b *Broker) checkAlone(im *meta.Image) error {
 	return nil
 }
 
+// register tells the ensemble of this life: what the directories hold, and where clients
+// reach it. The life is on disk before, so that after a crash in between its key is known
+// to be ours.
 func (b *Broker) register(ctx context.Context) error {
-	pair, err := b.registrar.Register(ctx)
+	tails := b.tails()
+	for _, d := range b.dirs {
+		if err := d.SetIncarnation(b.incarnation); err != nil {
+			return err
+		}
+	}
+	r := controller.NewRegistrar(controller.RegistrarOptions{
+		Store: b.o.Meta.Store, Keys: b.o.Meta.Keys, Clock: b.o.Clock, Log: b.log,
+		Broker: b.id, Incarnation: b.incarnation, BootID: bootID(),
+		PreviousEpoch: b.previousEpoch(), Tails: tails,
+		Endpoints: b.endpoints(), Rack: b.opts.Load().Rack, Owns: b.owns,
+	})
+	b.registrar.Store(r)
+	pair, err := r.Register(ctx)
 	if err != nil {
 		return err
 	}
@@ -531,7 +543,7 @@ func (b *Broker) Close(ctx context.Context) error {
 	b.groups.Close()
 	b.handler.Close()
 	b.stop("registration")
-	err := b.registrar.Close(ctx)
+	err := b.registrar.Load().Close(ctx)
 	b.stop("partitions")
 	return errors.Join(err, b.replicas.Close())
 }
@@ -552,10 +564,10 @@ func (b *Broker) abort() error {
 	if b.handler != nil {
 		b.handler.Close()
 	}
-	if b.registrar != nil {
+	if r := b.registrar.Load(); r != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
-		_ = b.registrar.Close(ctx)
+		_ = r.Close(ctx)
 	}
 	if b.replicas != nil {
 		return b.replicas.Close()

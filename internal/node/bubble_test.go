@@ -185,4 +185,3 @@ func ask[R kmsg.Response](c *wireConn, req kmsg.Request) R {
 	c.receive(resp)
 	return resp.(R)
 }
-

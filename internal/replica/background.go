@@ -23,6 +23,8 @@ type logDir struct {
 	m     *Manager
 	d     *storage.Dir
 	count atomic.Int64
+	// damaged: a log in it was found damaged when it was opened.
+	damaged atomic.Bool
 	// found are the partitions that the directory held when it was opened.
 	found map[model.Partition]bool
 	// flush holds partitions with waiters for durability (kalda.flush.policy=commit);
@@ -133,6 +135,7 @@ func (d *logDir) flushLoop(ctx context.Context) {
 	t := time.NewTimer(d.m.o.FlushInterval)
 	defer t.Stop()
 	next := d.m.o.Clock.Boot() + d.m.o.FlushInterval
+	round := 0
 	for {
 		select {
 		case <-ctx.Done():
@@ -159,6 +162,9 @@ func (d *logDir) flushLoop(ctx context.Context) {
 		if err := d.m.checkpoint(d); err != nil {
 			d.m.o.Logger.Error("the checkpoint file cannot be written", "dir", d.d.Path(), "err", err)
 		}
+		if round++; round%idleRounds == 0 {
+			d.rest()
+		}
 	}
 }
 
@@ -172,6 +178,25 @@ func (m *Manager) retentionLoop(ctx context.Context) {
 		case <-t.C:
 		}
 		m.Retain()
+	}
+}
+
+// idleRounds is how many flush rounds (5 s each) a log must see no use before it gives up
+// its open files and buffers.
+const idleRounds = 12
+
+// rest lets the logs that were not used since the last call give up what they hold open.
+func (d *logDir) rest() {
+	for _, p := range d.m.Partitions() {
+		if p.dir != d {
+			continue
+		}
+		p.mu.Lock()
+		if !p.mu.used && p.unusableLocked() == nil && p.mu.log.StagedEnd() == p.mu.log.EndOffset() {
+			p.mu.log.Idle()
+		}
+		p.mu.used = false
+		p.mu.Unlock()
 	}
 }
 

@@ -266,6 +266,9 @@ func (m *Manager) open(tp model.TopicPartition, id model.Partition, s Settings, 
 		return nil
 	}
 	m.report(tp, rec)
+	if rec.Damaged {
+		dir.damaged.Store(true)
+	}
 	p = &Partition{TP: tp, ID: id, m: m, dir: dir, name: []byte(tp.Topic), recoveredHW: rec.HighWatermark}
 	p.settings.Store(&s)
 	p.mu.log = log
@@ -336,6 +339,17 @@ func (m *Manager) removeDeleted(im *meta.Image) {
 			m.o.Logger.Error("a deleted partition's files cannot be removed", "partition", p.TP.String(), "err", err)
 		}
 	}
+}
+
+// Damaged says whether a log of the directory with that id was found damaged beyond what
+// a crash leaves; its tails must not be trusted then.
+func (m *Manager) Damaged(dirID string) bool {
+	for _, d := range m.dirs {
+		if d.d.ID() == dirID {
+			return d.damaged.Load()
+		}
+	}
+	return false
 }
 
 // RemoveStale removes what an earlier run left of deleted topics, and reports

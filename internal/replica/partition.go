@@ -46,6 +46,8 @@ type Partition struct {
 		removed bool
 		// staged counts the bytes appended since the last Write.
 		staged int64
+		// used is set by appends and reads, cleared when idle logs are looked for.
+		used bool
 		// checkpointed is the flushed offset of the latest checkpoint.
 		checkpointed model.Offset
 	}
@@ -96,6 +98,7 @@ func (p *Partition) Append(b []byte, now int64, a Ack) (Appended, error) {
 		return Appended{}, p.failedLocked("append", err)
 	}
 	p.mu.staged += int64(len(b))
+	p.mu.used = true
 	// A duplicate waits like the original: it may not be committed yet.
 	w := waiter{end: r.LastOffset + 1, w: a.W, slot: a.Slot, gen: a.Gen}
 	switch a.Acks {
@@ -250,11 +253,10 @@ func (p *Partition) sync() error {
 	err := s.Run()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	err = p.mu.log.EndSync(s, err)
 	if p.mu.removed {
-		p.mu.log.EndSync(s, err)
 		return nil
 	}
-	p.mu.log.EndSync(s, err)
 	if err != nil {
 		// A failed sync is final: the kernel may have dropped the pages.
 		p.goOfflineLocked(fmt.Errorf("sync: %w", err))

@@ -41,6 +41,7 @@ func (p *Partition) Read(a ReadArgs) (ReadResult, error) {
 	if err := p.checkEpochLocked(a.CurrentEpoch); err != nil {
 		return ReadResult{}, err
 	}
+	p.mu.used = true
 	r := ReadResult{
 		HighWatermark: p.mu.state.HighWatermark(),
 		LastStable:    p.mu.state.HighWatermark(),
