@@ -2,6 +2,7 @@ package broker
 
 import (
 	"sort"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -12,7 +13,9 @@ import (
 
 // DescribeLogDirs (35): 0 to 5; sizes of the volume from v4 (KIP-827), cordoned
 // directories from v5 (KIP-1066; none is ever cordoned here).
-func (b *Broker) describeLogDirs(_ *wire.Pending, req *kmsg.DescribeLogDirsRequest) kmsg.Response {
+//
+// Clients of ours are told each partition's directory too, in a tagged field.
+func (b *Broker) describeLogDirs(p *wire.Pending, req *kmsg.DescribeLogDirsRequest) kmsg.Response {
 	resp := kmsg.NewPtrDescribeLogDirsResponse()
 	want := map[string]map[int32]bool{}
 	for _, t := range req.Topics {
@@ -27,17 +30,18 @@ func (b *Broker) describeLogDirs(_ *wire.Pending, req *kmsg.DescribeLogDirsReque
 		stats replica.Stats
 	}
 	byDir := map[string]map[string][]found{}
-	for _, p := range b.o.Replicas.Partitions() {
-		if req.Topics != nil && !want[p.TP.Topic][p.TP.Partition] {
+	for _, part := range b.o.Replicas.Partitions() {
+		if req.Topics != nil && !want[part.TP.Topic][part.TP.Partition] {
 			continue
 		}
-		topics := byDir[p.Dir()]
+		topics := byDir[part.Dir()]
 		if topics == nil {
 			topics = map[string][]found{}
-			byDir[p.Dir()] = topics
+			byDir[part.Dir()] = topics
 		}
-		topics[p.TP.Topic] = append(topics[p.TP.Topic], found{p, p.Stats()})
+		topics[part.TP.Topic] = append(topics[part.TP.Topic], found{part, part.Stats()})
 	}
+	ours := strings.HasPrefix(p.Conn.SoftwareName, "kalda") && req.Version >= 2
 	for _, d := range b.o.Replicas.Dirs() {
 		rd := kmsg.NewDescribeLogDirsResponseDir()
 		rd.Dir = d.Path
@@ -58,6 +62,9 @@ func (b *Broker) describeLogDirs(_ *wire.Pending, req *kmsg.DescribeLogDirsReque
 				rp := kmsg.NewDescribeLogDirsResponseDirTopicPartition()
 				rp.Partition, rp.Size = f.part.TP.Partition, f.stats.Bytes
 				rp.OffsetLag = max(int64(f.stats.HighWatermark-f.stats.LogEnd), 0)
+				if ours {
+					rp.UnknownTags.Set(wire.TagPartitionDirectory, []byte(f.part.Path()))
+				}
 				rt.Partitions = append(rt.Partitions, rp)
 				if f.stats.Offline != nil {
 					rd.ErrorCode = kerr.KafkaStorageError.Code

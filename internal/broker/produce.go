@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -27,6 +28,8 @@ import (
 type connState struct {
 	// req is decoded into again and again.
 	req wire.ProduceRequest
+	// nowMs is the calendar time of the drain, read once; 0 between drains.
+	nowMs int64
 	// touched are the partitions with batches that this drain staged.
 	touched []*replica.Partition
 	// started are the requests of this drain that wait for an ack.
@@ -79,7 +82,10 @@ func (b *Broker) produce(p *wire.Pending) wire.Outcome {
 	}
 	ps := b.newProduceState(p)
 	refuse := b.refuseProduce(req)
-	now := b.nowMs()
+	if cs.nowMs == 0 {
+		cs.nowMs = b.nowMs()
+	}
+	now := cs.nowMs
 	var failed error
 	out := wire.AppendProduceStart(p.Resp, p.Version, len(req.Topics))
 	for ti := range req.Topics {
@@ -179,6 +185,9 @@ func (cs *connState) touch(p *replica.Partition) {
 func (b *Broker) appendProduceError(out []byte, p *wire.Pending, t *wire.ProduceTopic, index int32, err error) []byte {
 	r := wire.NewProducedPartition(index, kerr.Code(err))
 	r.ErrorMessage = kerr.Message(err)
+	if bad := (*record.RecordError)(nil); errors.As(err, &bad) {
+		r.RecordErrors = []wire.RecordError{{Index: bad.Index, Message: r.ErrorMessage}}
+	}
 	if kerr.Of(err) == kerr.NotLeaderOrFollower {
 		if id, epoch, ok := b.presentLeader(t.Name, t.ID, index); ok {
 			r.CurrentLeader = wire.Leader{Set: true, ID: int32(id), Epoch: int32(epoch)}
@@ -233,6 +242,7 @@ func (b *Broker) Flush(c *wire.Conn) {
 	if cs == nil {
 		return
 	}
+	cs.nowMs = 0
 	for i, p := range cs.touched {
 		p.Write()
 		cs.touched[i] = nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/kalda-io/kalda/internal/model"
+	"github.com/kalda-io/kalda/internal/wire"
 )
 
 // topicInfo is what metadata tells about a topic.
@@ -269,29 +271,41 @@ func (c *client) alterConfig(ctx context.Context, kind resourceKind, name string
 // replicaSize is what one broker stores of one partition.
 type replicaSize struct {
 	broker int32
-	dir    string
+	dir    string // of the partition; of all logs where the broker does not tell more
 	bytes  int64
 }
 
 // sizes returns what is stored of each partition of the topics; none for brokers that do
 // not tell. It is additional knowledge: an error is no reason to fail.
 func (c *client) sizes(ctx context.Context, topics ...string) map[model.TopicPartition][]replicaSize {
-	set := make(kadm.TopicsSet)
-	for _, t := range topics {
-		set.Add(t)
-	}
 	m := make(map[model.TopicPartition][]replicaSize)
-	all, err := c.adm.DescribeAllLogDirs(ctx, nil)
-	if err != nil && len(all) == 0 {
-		return m
-	}
-	for _, d := range all.Sorted() {
-		d.Topics.Each(func(p kadm.DescribedLogDirPartition) {
-			if _, ok := set[p.Topic]; ok && !p.IsFuture {
-				tp := model.TopicPartition{Topic: p.Topic, Partition: p.Partition}
-				m[tp] = append(m[tp], replicaSize{broker: p.Broker, dir: p.Dir, bytes: p.Size})
+	// All topics are asked for and filtered here: the request would need their partitions.
+	for _, shard := range c.cl.RequestSharded(ctx, kmsg.NewPtrDescribeLogDirsRequest()) {
+		resp, ok := shard.Resp.(*kmsg.DescribeLogDirsResponse)
+		if shard.Err != nil || !ok {
+			continue
+		}
+		for _, d := range resp.Dirs {
+			for _, t := range d.Topics {
+				if !slices.Contains(topics, t.Topic) {
+					continue
+				}
+				for _, p := range t.Partitions {
+					if p.IsFuture {
+						continue
+					}
+					dir := d.Dir
+					// Our brokers name the partition's own directory.
+					p.UnknownTags.Each(func(tag uint32, v []byte) {
+						if tag == wire.TagPartitionDirectory {
+							dir = string(v)
+						}
+					})
+					tp := model.TopicPartition{Topic: t.Topic, Partition: p.Partition}
+					m[tp] = append(m[tp], replicaSize{broker: shard.Meta.NodeID, dir: dir, bytes: p.Size})
+				}
 			}
-		})
+		}
 	}
 	for _, l := range m {
 		sort.Slice(l, func(i, j int) bool { return l[i].broker < l[j].broker })

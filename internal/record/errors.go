@@ -15,6 +15,20 @@ func corrupt(format string, args ...any) error {
 // invalid is an error of what the producer wrote: sending it again cannot help.
 func invalid(format string, args ...any) error { return kerr.With(kerr.InvalidRecord, format, args...) }
 
+// RecordError says which record of a batch is the reason for its refusal (KIP-467).
+type RecordError struct {
+	// Index counts the records of the batch from 0.
+	Index int32
+	// Err is why; it is or wraps a kerr error.
+	Err error
+}
+
+// Error implements error.
+func (e *RecordError) Error() string { return e.Err.Error() }
+
+// Unwrap returns Err.
+func (e *RecordError) Unwrap() error { return e.Err }
+
 // tooLarge is an error of size, of the batch itself or of what it decompresses to.
 func tooLarge(format string, args ...any) error {
 	return kerr.With(kerr.MessageTooLarge, format, args...)

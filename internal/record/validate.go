@@ -193,26 +193,26 @@ func (b Batch) checkRecords(o *ValidateOptions) error {
 	for i := range count {
 		n, w := varint32(p)
 		if w <= 0 || n < minRecordLen-1 || int(n) > len(p)-w {
-			return invalid("record %d of %d: bad length", i, count)
+			return &RecordError{i, invalid("record %d of %d: bad length", i, count)}
 		}
 		rec := p[w : w+int(n)]
 		p = p[w+int(n):]
 		err := f.split(rec)
 		switch {
 		case err != nil:
-			return invalid("record %d of %d: %s", i, count, err)
+			return &RecordError{i, invalid("record %d of %d: %s", i, count, err)}
 		case f.offsetDelta != i:
 			// Kafka: LogValidator, "does not have incremental offsets".
-			return invalid("record %d of %d has the offset delta %d", i, count, f.offsetDelta)
+			return &RecordError{i, invalid("record %d of %d has the offset delta %d", i, count, f.offsetDelta)}
 		case o.RequireKeys && f.key.n < 0:
-			return invalid("record %d of %d has no key, which a compacted topic requires", i, count)
+			return &RecordError{i, invalid("record %d of %d has no key, which a compacted topic requires", i, count)}
 		}
 		// A sum that overflows is negative or the largest there is, so a bound stops it.
 		if ts := base + f.timestampDelta; o.CheckTimestamps && (ts < NoTimestamp || o.outOfBounds(ts)) {
-			return o.errTimestamp(ts)
+			return &RecordError{i, o.errTimestamp(ts)}
 		}
 		if err := checkHeaders(rec[f.headers:]); err != nil {
-			return invalid("record %d of %d: %s", i, count, err)
+			return &RecordError{i, invalid("record %d of %d: %s", i, count, err)}
 		}
 	}
 	if len(p) != 0 {

@@ -291,3 +291,10 @@ func (p *Partition) Dir() string { return p.dir.d.Path() }
 
 // Name is the topic's name as bytes, which must not be changed.
 func (p *Partition) Name() []byte { return p.name }
+
+// Path is the partition's own directory.
+func (p *Partition) Path() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.log.Path()
+}

@@ -132,22 +132,3 @@ func allZero(b []byte) bool {
 	}
 	return true
 }
-
-// onlyZeros says whether r holds nothing but zeros in [from, to).
-func onlyZeros(r io.ReaderAt, from, to int64) (bool, error) {
-	buf := make([]byte, 64<<10)
-	for from < to {
-		n, err := r.ReadAt(buf[:min(int64(len(buf)), to-from)], from)
-		if !allZero(buf[:n]) {
-			return false, nil
-		}
-		from += int64(n)
-		if n == 0 {
-			if err == io.EOF {
-				return true, nil
-			}
-			return false, err
-		}
-	}
-	return true, nil
-}

@@ -29,3 +29,7 @@
 // A parse error is INVALID_REQUEST, a version outside the codec's range
 // UNSUPPORTED_VERSION; the server closes the connection for either.
 package wire
+
+// TagPartitionDirectory numbers the tagged field of a partition in DescribeLogDirs answers
+// (v2 and later) to clients of ours: the path of its directory.
+const TagPartitionDirectory = 10000

@@ -1,0 +1,200 @@
+package broker
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/kalda-io/kalda/internal/meta"
+	"github.com/kalda-io/kalda/internal/model"
+	"github.com/kalda-io/kalda/internal/record"
+	"github.com/kalda-io/kalda/internal/replica"
+	"github.com/kalda-io/kalda/internal/storage"
+	"github.com/kalda-io/kalda/internal/vfs"
+	"github.com/kalda-io/kalda/internal/wheel"
+	"github.com/kalda-io/kalda/internal/wire"
+)
+
+// bench is a broker over real partitions on a memory disk, without sockets: what a
+// connection's goroutine does, done by hand.
+type bench struct {
+	t    testing.TB
+	b    *Broker
+	conn *wire.Conn
+	im   *meta.Image
+	id   model.TopicID
+}
+
+func newBench(t testing.TB, partitions int) *bench {
+	t.Helper()
+	self := model.Pair{ID: 1, Epoch: 10}
+	d, err := storage.OpenDir(vfs.NewMem(), "/data", storage.DirOptions{ClusterID: "c", NodeID: 1, BootID: "b"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	clock := model.SystemClock()
+	log := slog.New(slog.DiscardHandler)
+	m := replica.New(replica.Options{
+		Self: func() model.Pair { return self }, Dirs: []*storage.Dir{d}, Clock: clock, Logger: log,
+		Settings: func(*meta.Image, *meta.Topic) (replica.Settings, error) {
+			return replica.Settings{Validate: record.ValidateOptions{MaxBatchBytes: 1 << 20, CheckRecords: true}}, nil
+		},
+	})
+	im := meta.EmptyImage()
+	topic := &meta.Topic{ID: model.NewTopicID(), Name: "topic"}
+	for range partitions {
+		topic.Partitions = append(topic.Partitions, &meta.PartitionState{
+			PartitionEpoch: 1, LeaderEpoch: 1, Leader: self, ISR: []model.Pair{self}, Replicas: []model.BrokerID{1}, MinISR: 1, FlushPolicy: "os",
+		})
+	}
+	im.Revision, im.Topics["topic"], im.TopicsByID[topic.ID] = 1, topic, topic
+	m.Apply(im)
+	b := New(Options{
+		NodeID: 1, Image: func() *meta.Image { return im }, Replicas: m, Wheel: wheel.New(clock), Clock: clock, Logger: log,
+		WaitApplied: func(context.Context, int64) error { return nil },
+	})
+	t.Cleanup(func() { b.Close(); _ = m.Close() })
+	return &bench{t: t, b: b, conn: &wire.Conn{}, im: im, id: topic.ID}
+}
+
+// completed is the queue of one request.
+type completed struct{ n int }
+
+func (c *completed) Ready(*wire.Pending) { c.n++ }
+
+// body is a request's body without its header.
+func body(req kmsg.Request) []byte { return req.AppendTo(nil) }
+
+func (b *bench) produceBody(version int16, partitions int) []byte {
+	req := kmsg.NewPtrProduceRequest()
+	req.Version, req.Acks, req.TimeoutMillis = version, -1, 1000
+	rt := kmsg.NewProduceRequestTopic()
+	rt.Topic, rt.TopicID = "topic", b.id
+	for i := range int32(partitions) {
+		batch, err := record.Build(nil, record.NewTemplate(), []record.Record{{Timestamp: time.Now().UnixMilli(), Value: make([]byte, 100)}})
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		rp := kmsg.NewProduceRequestTopicPartition()
+		rp.Partition, rp.Records = i, batch
+		rt.Partitions = append(rt.Partitions, rp)
+	}
+	req.Topics = append(req.Topics, rt)
+	return body(req)
+}
+
+// A Produce of a warm connection allocates nothing, from the frame to the answer, for any
+// number of records and for several partitions.
+func TestProduceAllocatesNothing(t *testing.T) {
+	for _, version := range []int16{7, 9, 13} {
+		b := newBench(t, 3)
+		frame := b.produceBody(version, 3)
+		buf := make([]byte, len(frame))
+		p := &wire.Pending{Conn: b.conn, Key: 0, Version: version}
+		var q completed
+		p.Bind(&q)
+		step := func() {
+			copy(buf, frame) // the batches are stamped in place
+			p.Body, p.Resp, p.Encode, p.State = buf, p.Resp[:0], nil, nil
+			before := q.n
+			if got := b.b.Handle(p); got != wire.Parked {
+				t.Fatal(got, p.CloseReason)
+			}
+			b.b.Flush(b.conn)
+			if q.n != before+1 {
+				t.Fatal("not answered by the end of its drain")
+			}
+			p.Encode.EncodeAnswer(p)
+		}
+		for range 100 {
+			step()
+		}
+		// The memory disk grows its files now and then.
+		if n := testing.AllocsPerRun(1000, step); n >= 1 {
+			t.Errorf("version %d: %v allocations per request", version, n)
+		}
+		resp := kmsg.NewPtrProduceResponse()
+		resp.Version = version
+		if err := resp.ReadFrom(p.Resp); err != nil || resp.Topics[0].Partitions[2].ErrorCode != 0 {
+			t.Fatal(err, resp)
+		}
+	}
+}
+
+// So does a Fetch that finds its bytes, with and without a session, and one that parks.
+func TestFetchAllocatesNothing(t *testing.T) {
+	b := newBench(t, 3)
+	{
+		p := &wire.Pending{Conn: b.conn, Key: 0, Version: 9, Body: b.produceBody(9, 3)}
+		p.Bind(&completed{})
+		b.b.Handle(p)
+		b.b.Flush(b.conn)
+	}
+	request := func(offset int64, edit func(*kmsg.FetchRequest)) []byte {
+		req := kmsg.NewPtrFetchRequest()
+		req.Version, req.MinBytes, req.MaxBytes, req.MaxWaitMillis, req.SessionEpoch = 13, 1, 1<<20, 60_000, -1
+		rt := kmsg.NewFetchRequestTopic()
+		rt.TopicID = b.id
+		for i := range int32(3) {
+			rp := kmsg.NewFetchRequestTopicPartition()
+			rp.Partition, rp.FetchOffset, rp.PartitionMaxBytes = i, offset, 1<<20
+			rt.Partitions = append(rt.Partitions, rp)
+		}
+		req.Topics = append(req.Topics, rt)
+		if edit != nil {
+			edit(req)
+		}
+		return body(req)
+	}
+	p := &wire.Pending{Conn: b.conn, Key: 1, Version: 13}
+	var q completed
+	p.Bind(&q)
+	ask := func(frame []byte) {
+		p.Body, p.Resp, p.Encode, p.State, p.Arrived = frame, p.Resp[:0], nil, nil, b.b.o.Clock.Boot()
+		if b.b.Handle(p) == wire.Parked {
+			p.State.(*fetchState).Available(0, -1) // as if bytes had come
+			p.Encode.EncodeAnswer(p)
+		}
+	}
+	check := func(name string, step func()) {
+		t.Helper()
+		for range 100 {
+			step()
+		}
+		if n := testing.AllocsPerRun(1000, step); n != 0 {
+			t.Errorf("%s: %v allocations per request", name, n)
+		}
+	}
+	hot, idle := request(0, nil), request(1, nil)
+	check("hot", func() { ask(hot) })
+	check("parked", func() { ask(idle) })
+	ask(request(0, func(r *kmsg.FetchRequest) { r.SessionEpoch = 0 }))
+	resp := kmsg.NewPtrFetchResponse()
+	resp.Version = 13
+	if err := resp.ReadFrom(p.Resp); err != nil || resp.SessionID == 0 {
+		t.Fatal(err, resp.SessionID)
+	}
+	s := b.b.sessions.byID[resp.SessionID]
+	next := request(0, func(r *kmsg.FetchRequest) { r.SessionID, r.SessionEpoch, r.Topics = resp.SessionID, 1, nil })
+	check("session", func() { s.epoch = 1; ask(next) })
+}
+
+func BenchmarkProduceHandle(b *testing.B) {
+	h := newBench(b, 1)
+	frame := h.produceBody(9, 1)
+	buf := make([]byte, len(frame))
+	p := &wire.Pending{Conn: h.conn, Key: 0, Version: 9}
+	p.Bind(&completed{})
+	b.ReportAllocs()
+	b.SetBytes(int64(len(frame)))
+	for b.Loop() {
+		copy(buf, frame)
+		p.Body, p.Resp, p.Encode = buf, p.Resp[:0], nil
+		h.b.Handle(p)
+		h.b.Flush(h.conn)
+		p.Encode.EncodeAnswer(p)
+	}
+}
