@@ -20,6 +20,8 @@ import (
 	"log/slog"
 	"strconv"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/kalda-io/kalda/internal/ensemble"
 	"github.com/kalda-io/kalda/internal/meta"
 	"github.com/kalda-io/kalda/internal/model"
@@ -83,9 +85,21 @@ func OpenMeta(ctx context.Context, o MetaOptions) (*Meta, error) {
 	}
 	run, cancel := context.WithCancel(context.Background())
 	m.cancel = cancel
+	g, run := errgroup.WithContext(run)
+	g.Go(func() error { return m.Publisher.Run(run) })
+	if m.ens != nil && m.ens.Done() != nil {
+		g.Go(func() error {
+			select {
+			case <-m.ens.Done():
+				return errors.New("the embedded ensemble ended: its disk failed")
+			case <-run.Done():
+				return nil
+			}
+		})
+	}
 	go func() {
 		defer close(m.done)
-		m.err = m.Publisher.Run(run)
+		m.err = g.Wait()
 	}()
 	return m, nil
 }

@@ -82,12 +82,15 @@ type Manager struct {
 	// index is what request threads look partitions up in; Apply replaces it.
 	index atomic.Pointer[index]
 
+	// appliedSelf is the registration of the latest Apply; led are the internal
+	// partitions that Roles was told this broker leads. Both belong to Apply.
+	appliedSelf model.Pair
+	led         map[model.Partition]model.LeaderEpoch
+
 	mu struct {
 		sync.Mutex
 		// byID are all open partitions.
 		byID map[model.Partition]*Partition
-		// led are the internal partitions that Roles was told this broker leads.
-		led map[model.Partition]model.LeaderEpoch
 	}
 	applied struct {
 		sync.Mutex
@@ -111,6 +114,8 @@ type index struct {
 type held struct {
 	topic *meta.Topic
 	parts []*Partition
+	// missing: one of them could not be opened.
+	missing bool
 }
 
 // New builds a manager; Run serves its background work, Apply its images.
@@ -126,7 +131,7 @@ func New(o Options) *Manager {
 	}
 	m := &Manager{o: o}
 	m.mu.byID = map[model.Partition]*Partition{}
-	m.mu.led = map[model.Partition]model.LeaderEpoch{}
+	m.led = map[model.Partition]model.LeaderEpoch{}
 	for _, d := range o.Dirs {
 		m.dirs = append(m.dirs, newLogDir(m, d))
 	}
@@ -170,7 +175,9 @@ func (m *Manager) Apply(im *meta.Image) {
 	next := &index{byName: make(map[string]*held, len(im.Topics)), byID: make(map[model.TopicID]*held, len(im.Topics))}
 	prev := m.index.Load()
 	for name, t := range im.Topics {
-		if h := prev.byID[t.ID]; h != nil && h.topic == t && name != "" && m.sameSelf(h, self) {
+		// Images share what did not change. After a new registration every state counts
+		// anew, and a log that could not be opened is tried again.
+		if h := prev.byID[t.ID]; h != nil && h.topic == t && self == m.appliedSelf && !h.missing {
 			next.byName[name], next.byID[t.ID] = h, h
 			continue
 		}
@@ -185,6 +192,7 @@ func (m *Manager) Apply(im *meta.Image) {
 			}
 			p := m.open(model.TopicPartition{Topic: name, Partition: int32(i)}, model.Partition{Topic: t.ID, Index: int32(i)}, settings, err == nil)
 			if p == nil {
+				h.missing = true
 				continue
 			}
 			p.apply(self, st)
@@ -193,6 +201,7 @@ func (m *Manager) Apply(im *meta.Image) {
 		next.byName[name], next.byID[t.ID] = h, h
 	}
 	m.index.Store(next)
+	m.appliedSelf = self
 	m.removeDeleted(im)
 	m.tellRoles(next)
 	m.setApplied(im.Revision)
@@ -212,27 +221,6 @@ func (m *Manager) Refresh(im *meta.Image) {
 			}
 		}
 	}
-}
-
-// sameSelf says whether the partitions of h still know this registration: after a new
-// registration every state must be applied again.
-func (m *Manager) sameSelf(h *held, self model.Pair) bool {
-	for i, p := range h.parts {
-		if p == nil {
-			if contains(h.topic.Partitions[i].Replicas, self.ID) {
-				return false // failed to open before: try again
-			}
-			continue
-		}
-		st := h.topic.Partitions[i]
-		p.mu.Lock()
-		ok := (st.Leader == self) == (p.mu.state.Role() == isrLeader) || p.mu.offline != nil
-		p.mu.Unlock()
-		if !ok {
-			return false
-		}
-	}
-	return true
 }
 
 func contains(ids []model.BrokerID, id model.BrokerID) bool {
@@ -394,7 +382,7 @@ func (m *Manager) tellRoles(ix *index) {
 			}
 		}
 	}
-	for id, epoch := range m.mu.led {
+	for id, epoch := range m.led {
 		p := now[id]
 		if p != nil {
 			if e, err := p.Leader(); err == nil && e == epoch {
@@ -403,11 +391,11 @@ func (m *Manager) tellRoles(ix *index) {
 			}
 		}
 		m.o.Roles.Resigns(model.TopicPartition{Topic: meta.OffsetsTopic, Partition: id.Index}, epoch)
-		delete(m.mu.led, id)
+		delete(m.led, id)
 	}
 	for id, p := range now {
 		if e, err := p.Leader(); err == nil {
-			m.mu.led[id] = e
+			m.led[id] = e
 			m.o.Roles.Leads(p, e)
 		}
 	}

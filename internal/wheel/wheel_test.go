@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -202,10 +203,10 @@ func TestRescheduleFromExpire(t *testing.T) {
 }
 
 // countingClock counts how often the wheel looks at the clock: that is how often it woke.
-func countingClock() (model.Clock, *int) {
-	clock, n := model.SystemClock(), new(int)
+func countingClock() (model.Clock, *atomic.Int64) {
+	clock, n := model.SystemClock(), new(atomic.Int64)
 	boot := clock.Boot
-	clock.Boot = func() time.Duration { *n++; return boot() }
+	clock.Boot = func() time.Duration { n.Add(1); return boot() }
 	return clock, n
 }
 
@@ -218,32 +219,32 @@ func TestSleepsUntilEarliest(t *testing.T) {
 		wg.Go(func() { w.Run(ctx) })
 		synctest.Wait()
 
-		*reads = 0
+		reads.Store(0)
 		pass(1000 * time.Hour)
-		if *reads != 0 {
-			t.Errorf("the empty wheel looked at the clock %d times", *reads)
+		if reads.Load() != 0 {
+			t.Errorf("the empty wheel looked at the clock %d times", reads.Load())
 		}
 		// One entry an hour away: a handful of looks (one per level), not one per tick.
 		a := newAlarm(model.SystemClock())
 		w.Schedule(time.Hour, &a.Entry)
 		pass(2 * time.Hour)
-		if len(a.fired) != 1 || *reads > 3*levels {
-			t.Errorf("fired %d times with %d looks at the clock", len(a.fired), *reads)
+		if len(a.fired) != 1 || reads.Load() > 3*levels {
+			t.Errorf("fired %d times with %d looks at the clock", len(a.fired), reads.Load())
 		}
 		// A stream of long polls that are all cancelled at once wakes the wheel once per
 		// timeout, not once per poll.
 		pass(time.Hour)
-		*reads = 0
+		reads.Store(0)
 		for range 1000 {
 			w.ScheduleAt(clock.Boot()+500*time.Millisecond, &a.Entry)
-			*reads-- // that was ours
+			reads.Add(-1) // that was ours
 			pass(time.Millisecond)
 			if !w.Cancel(&a.Entry) {
 				t.Fatal("not scheduled")
 			}
 		}
-		if *reads > 40 {
-			t.Errorf("1000 cancelled entries in one second made the wheel look %d times", *reads)
+		if reads.Load() > 40 {
+			t.Errorf("1000 cancelled entries in one second made the wheel look %d times", reads.Load())
 		}
 		cancel()
 		wg.Wait()
