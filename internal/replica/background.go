@@ -10,13 +10,10 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/kalda-io/kalda/internal/isr"
 	"github.com/kalda-io/kalda/internal/model"
 	"github.com/kalda-io/kalda/internal/storage"
 	"github.com/kalda-io/kalda/internal/vfs"
 )
-
-const isrLeader = isr.RoleLeader
 
 // logDir is one log directory with its queue of partitions to sync.
 type logDir struct {
