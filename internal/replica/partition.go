@@ -164,10 +164,11 @@ func (p *Partition) progressLocked(before model.Offset) {
 
 func (p *Partition) releaseLocked(moved bool) {
 	p.mu.acks.release(p.mu.state.AckPos())
+	// Also when nothing moved: a duplicate may wait for what was committed long ago.
+	p.mu.commits.release(p.mu.state.HighWatermark())
 	if !moved {
 		return
 	}
-	p.mu.commits.release(p.mu.state.HighWatermark())
 	for w := p.mu.fetches.first; w != nil; {
 		next := w.next
 		w.owner.Available(w.slot, p.availableLocked(w.from, w.maxBytes))
