@@ -50,14 +50,18 @@ type running struct {
 	meta *Meta
 }
 
+// testConfig are the settings of every test.
+func testConfig() []string {
+	return []string{
+		"node.id=1", "listeners=PLAINTEXT://" + brokerAddr, "log.dirs=/data", "kalda.http.listen=",
+		"group.initial.rebalance.delay.ms=0",
+	}
+}
+
 // start runs a broker with those settings beside the defaults of the tests.
 func (w *world) start(set ...string) *running {
 	w.t.Helper()
-	set = append([]string{
-		"node.id=1", "listeners=PLAINTEXT://" + brokerAddr, "log.dirs=/data", "kalda.http.listen=",
-		"group.initial.rebalance.delay.ms=0",
-	}, set...)
-	cfg, _, err := config.Load(config.LoadOptions{Set: set})
+	cfg, _, err := config.Load(config.LoadOptions{Set: append(testConfig(), set...)})
 	if err != nil {
 		w.t.Fatal(err)
 	}

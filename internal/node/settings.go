@@ -30,9 +30,9 @@ func merged(d config.Dynamic) map[string]string {
 }
 
 // topicSettings yields what a topic's configuration means for its partitions here.
-func topicSettings(cfg *config.Config, id model.BrokerID) func(*meta.Image, *meta.Topic) (replica.Settings, error) {
+func topicSettings(current func() *config.Config, id model.BrokerID) func(*meta.Image, *meta.Topic) (replica.Settings, error) {
 	return func(im *meta.Image, t *meta.Topic) (replica.Settings, error) {
-		d := dynamic(im, id)
+		d, cfg := dynamic(im, id), current()
 		o, err := cfg.Topic(t.Config, merged(d))
 		if err != nil {
 			return replica.Settings{}, err
