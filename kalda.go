@@ -58,6 +58,7 @@ type Kalda struct {
 	temp    string // removed by Close
 	meta    *node.Meta
 	brokers []*node.Broker
+	reread  func() (*config.Config, []config.Warning, error) // nil when nothing outside is read
 
 	failed chan error // the first failure that the cluster cannot mend by itself; capacity 1
 	close  sync.Once
@@ -109,7 +110,10 @@ func StartNode(ctx context.Context, o NodeOptions) (*Kalda, error) {
 		o.Logger = slog.Default()
 	}
 	k := &Kalda{opts: Options{Logger: o.Logger}, started: time.Now(), failed: make(chan error, 1)}
-	c, warnings, err := config.Load(config.LoadOptions{File: o.ConfigFile, Env: o.Env, Set: o.Set})
+	k.reread = func() (*config.Config, []config.Warning, error) {
+		return config.Load(config.LoadOptions{File: o.ConfigFile, Env: o.Env, Set: o.Set})
+	}
+	c, warnings, err := k.reread()
 	if err != nil {
 		return nil, err
 	}
@@ -125,6 +129,32 @@ func StartNode(ctx context.Context, o NodeOptions) (*Kalda, error) {
 	}
 	k.ready = time.Since(k.started)
 	return k, nil
+}
+
+// Reload reads the file of StartNode anew and applies what may change while the node
+// runs; a line of the log names the keys whose change waits for a restart. A file with
+// mistakes is an error and changes nothing. After Start there is nothing to read.
+func (k *Kalda) Reload(ctx context.Context) error {
+	if k.reread == nil {
+		return nil
+	}
+	next, warnings, err := k.reread()
+	if err != nil {
+		return err
+	}
+	k.warn(warnings)
+	for _, b := range k.brokers {
+		restart, err := b.Reload(ctx, next)
+		if err != nil {
+			return fmt.Errorf("kalda: apply the configuration: %w", err)
+		}
+		if len(restart) > 0 {
+			k.opts.Logger.Warn("configuration re-read; some changes wait for a restart", "keys", restart)
+		} else {
+			k.opts.Logger.Info("configuration re-read and applied")
+		}
+	}
+	return nil
 }
 
 func (k *Kalda) warn(ws []config.Warning) {

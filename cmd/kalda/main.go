@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/kalda-io/kalda"
 	"github.com/kalda-io/kalda/internal/cli"
@@ -64,5 +65,12 @@ func (r *running) Close(ctx context.Context) error {
 	}
 }
 
-// Reload implements cli.Running: there is nothing yet that a running node reads again.
-func (r *running) Reload() error { return nil }
+// reloadWait bounds a reload, which is a matter of milliseconds.
+const reloadWait = 10 * time.Second
+
+// Reload implements cli.Running.
+func (r *running) Reload() error {
+	ctx, cancel := context.WithTimeout(context.Background(), reloadWait)
+	defer cancel()
+	return r.Kalda.Reload(ctx)
+}

@@ -163,8 +163,16 @@ func NormalizeBrokerDynamic(key, value string, perBroker bool) (string, error) {
 		return "", kerr.With(kerr.InvalidConfig, "%s is not available in this version: %s", key, k.Instead)
 	case k.Update == ReadOnly:
 		return "", kerr.With(kerr.InvalidConfig, "%s cannot change while the broker runs; set it in the configuration and restart", key)
+	case perBroker && k.ofCluster():
+		return "", kerr.With(kerr.InvalidConfig, "%s cannot be set for a single broker: the controller plans by it; leave the broker out", key)
 	case k.Update == PerBroker && !perBroker:
 		return "", kerr.With(kerr.InvalidConfig, "%s can be set for single brokers only", key)
 	}
 	return brokerTable.normalize("broker", key, value, false)
+}
+
+// ofCluster says that the controller alone reads the key, so that a value of one broker's
+// own would have no effect.
+func (k *Key) ofCluster() bool {
+	return k.Name == "kalda.flush.policy" || k.Name == "min.insync.replicas"
 }

@@ -46,7 +46,8 @@ type Options struct {
 	Owns func(incarnation string) bool
 	// LeaseTTL is the life of the controller key without renewal; 0 means 4 s.
 	LeaseTTL time.Duration
-	Rules    Rules
+	// Rules hold until SetRules gives others.
+	Rules Rules
 	// NewTopicID gives ids that were never used; nil means model.NewTopicID.
 	NewTopicID func() model.TopicID
 }
@@ -70,12 +71,30 @@ func (o Options) withDefaults() Options {
 // Controller campaigns to be the cluster's controller and does its work while elected.
 // It implements meta.Admin; its methods answer NOT_CONTROLLER while another is elected.
 type Controller struct {
-	opts Options
-	term atomic.Pointer[term]
+	opts  Options
+	term  atomic.Pointer[term]
+	rules atomic.Pointer[Rules]
+	// ruled tells a running term that the rules have changed; capacity 1, for one pending
+	// token stands for every change before it.
+	ruled chan struct{}
 }
 
 // New returns a controller that does nothing until Run.
-func New(opts Options) *Controller { return &Controller{opts: opts.withDefaults()} }
+func New(opts Options) *Controller {
+	c := &Controller{opts: opts.withDefaults(), ruled: make(chan struct{}, 1)}
+	c.rules.Store(&c.opts.Rules)
+	return c
+}
+
+// SetRules changes the rules that plans follow. An elected controller brings what exists
+// in line with them, soon.
+func (c *Controller) SetRules(r Rules) {
+	c.rules.Store(&r)
+	select {
+	case c.ruled <- struct{}{}:
+	default:
+	}
+}
 
 // Elected says whether the controller is elected and ready to take calls.
 func (c *Controller) Elected() bool { return c.term.Load() != nil }
@@ -257,7 +276,9 @@ func (c *Controller) lead(ctx context.Context, epoch int64, lease meta.LeaseID) 
 	}
 	t := &term{
 		Options: &c.opts, epoch: epoch, st: st,
-		plan:    NewPlanner(st, c.opts.Rules),
+		plan:    NewPlanner(st, *c.rules.Load()),
+		rules:   &c.rules,
+		ruled:   c.ruled,
 		inbox:   make(chan *call),
 		batches: make(chan batch),
 		done:    make(chan struct{}),

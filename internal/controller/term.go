@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kalda-io/kalda/internal/meta"
@@ -23,6 +24,9 @@ type term struct {
 	inbox   chan *call    // admin calls; nobody waits in line but the callers themselves
 	batches chan batch    // what the watch brings
 	done    chan struct{} // closed when the term is over
+
+	rules *atomic.Pointer[Rules] // the Controller's
+	ruled <-chan struct{}        // rules have changed
 
 	missing map[model.BrokerID]time.Duration // Now.MissingSince
 	dirty   bool                             // Reconcile may find something
@@ -92,6 +96,8 @@ func (t *term) run(ctx context.Context, wg *sync.WaitGroup, ready func()) error 
 			if errors.Is(err, errLost) || meta.IsUnreadable(err) {
 				return err
 			}
+		case <-t.ruled:
+			t.plan, t.dirty = NewPlanner(t.st, *t.rules.Load()), true
 		case <-due:
 		case <-ctx.Done():
 			return ctx.Err()

@@ -43,8 +43,9 @@ func (a adminOf) UpdateFeatures(ctx context.Context, updates []meta.FeatureUpdat
 
 // controllerRules are the settings that the controller plans by.
 func (b *Broker) controllerRules() controller.Rules {
-	opts := b.opts.Load()
-	topic, err := b.o.Config.Topic(nil, nil)
+	c := b.config.Load()
+	opts := c.Broker()
+	topic, err := c.Topic(nil, nil)
 	if err != nil {
 		panic(err) // static values were checked when they were loaded
 	}
@@ -112,7 +113,7 @@ type describer struct{ b *Broker }
 
 // Topic implements broker.Configs.
 func (d describer) Topic(im *meta.Image, t *meta.Topic, names []string) []broker.ConfigEntry {
-	es := d.b.o.Config.DescribeTopic(t.Config, dynamic(im, d.b.id), names)
+	es := d.b.config.Load().DescribeTopic(t.Config, dynamic(im, d.b.id), names)
 	if len(t.Partitions) > 0 {
 		// Where nobody set them, these two follow the replication factor; clients see
 		// what is in force.
@@ -127,14 +128,14 @@ func (d describer) Topic(im *meta.Image, t *meta.Topic, names []string) []broker
 // Broker implements broker.Configs.
 func (d describer) Broker(im *meta.Image, dynamicOnly bool, names []string) []broker.ConfigEntry {
 	if dynamicOnly {
-		return entries(d.b.o.Config.DescribeBrokerDefault(dynamic(im, d.b.id), names))
+		return entries(d.b.config.Load().DescribeBrokerDefault(dynamic(im, d.b.id), names))
 	}
-	return entries(d.b.o.Config.DescribeBroker(dynamic(im, d.b.id), names))
+	return entries(d.b.config.Load().DescribeBroker(dynamic(im, d.b.id), names))
 }
 
 // Group implements broker.Configs.
 func (d describer) Group(im *meta.Image, group string, names []string) []broker.ConfigEntry {
-	return entries(d.b.o.Config.DescribeGroup(im.GroupConfigs[group], dynamic(im, d.b.id), names))
+	return entries(d.b.config.Load().DescribeGroup(im.GroupConfigs[group], dynamic(im, d.b.id), names))
 }
 
 func entries(in []config.Entry) []broker.ConfigEntry {

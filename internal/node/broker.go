@@ -48,10 +48,15 @@ type Options struct {
 
 // Broker is one running broker.
 type Broker struct {
-	o    Options
-	id   model.BrokerID
-	opts atomic.Pointer[config.BrokerOptions] // with the dynamic configs of the latest image
-	log  *slog.Logger
+	o   Options
+	id  model.BrokerID
+	log *slog.Logger
+	// config is o.Config until Reload; opts is config with the dynamic configs of the
+	// latest image.
+	config  atomic.Pointer[config.Config]
+	opts    atomic.Pointer[config.BrokerOptions]
+	reloads chan reload   // for the goroutine that applies images
+	closing chan struct{} // closed when Close begins
 
 	dirs        []*storage.Dir
 	listeners   []net.Listener
@@ -130,7 +135,8 @@ func Start(ctx context.Context, o Options) (*Broker, error) {
 		o.Logger = slog.Default()
 	}
 	opts := o.Config.Broker()
-	b := &Broker{o: o, id: model.BrokerID(opts.NodeID), log: o.Logger.With("broker", opts.NodeID)}
+	b := &Broker{o: o, id: model.BrokerID(opts.NodeID), log: o.Logger.With("broker", opts.NodeID), reloads: make(chan reload), closing: make(chan struct{})}
+	b.config.Store(o.Config)
 	b.opts.Store(&opts)
 	if err := b.start(ctx); err != nil {
 		return nil, errors.Join(err, b.abort())
@@ -230,7 +236,7 @@ func (b *Broker) build() {
 	b.replicas = replica.New(replica.Options{
 		Self:              b.pair,
 		Dirs:              b.dirs,
-		Settings:          topicSettings(b.o.Config, b.id),
+		Settings:          topicSettings(b.config.Load, b.id),
 		Roles:             groupRoles{b},
 		RetentionInterval: func() time.Duration { return b.opts.Load().RetentionCheckInterval },
 		OnFailure: func(tp model.TopicPartition, err error) {
@@ -411,6 +417,8 @@ func (b *Broker) follow(ctx context.Context) error {
 		last = im
 		select {
 		case <-changed:
+		case r := <-b.reloads:
+			r.restart <- b.takeConfig(im, r.next)
 		case <-b.o.Meta.Failed():
 			return b.o.Meta.Err()
 		case <-ctx.Done():
@@ -422,12 +430,7 @@ func (b *Broker) follow(ctx context.Context) error {
 func (b *Broker) apply(last, im *meta.Image) {
 	d := dynamic(im, b.id)
 	if last == nil || changedConfig(last.BrokerConfigs[""], d.Default) || changedConfig(last.BrokerConfigs[brokerName(b.id)], d.Broker) {
-		opts, err := b.o.Config.BrokerDynamic(d)
-		if err != nil {
-			b.log.Error("a dynamic broker config cannot be used", "err", err)
-		}
-		b.opts.Store(&opts)
-		b.replicas.Refresh(im)
+		b.refresh(im)
 	}
 	b.replicas.Apply(im)
 	if last == nil {
@@ -539,6 +542,7 @@ func (b *Broker) HTTP() string {
 // what waits for the ensemble.
 func (b *Broker) Close(ctx context.Context) error {
 	b.ready.Store(false)
+	close(b.closing)
 	b.stop("sockets")
 	b.groups.Close()
 	b.handler.Close()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/kalda-io/kalda/internal/model"
 	"github.com/kalda-io/kalda/internal/server/memnet"
 	"github.com/kalda-io/kalda/internal/vfs"
+	"github.com/kalda-io/kalda/kerr"
 )
 
 // world is everything around brokers, in memory: it outlives them, so that tests can
@@ -49,14 +51,18 @@ type running struct {
 	meta *Meta
 }
 
+// testConfig are the settings of every test.
+func testConfig() []string {
+	return []string{
+		"node.id=1", "listeners=PLAINTEXT://" + brokerAddr, "log.dirs=/data", "kalda.http.listen=",
+		"group.initial.rebalance.delay.ms=0",
+	}
+}
+
 // start runs a broker with those settings beside the defaults of the tests.
 func (w *world) start(set ...string) *running {
 	w.t.Helper()
-	set = append([]string{
-		"node.id=1", "listeners=PLAINTEXT://" + brokerAddr, "log.dirs=/data", "kalda.http.listen=",
-		"group.initial.rebalance.delay.ms=0",
-	}, set...)
-	cfg, _, err := config.Load(config.LoadOptions{Set: set})
+	cfg, _, err := config.Load(config.LoadOptions{Set: append(testConfig(), set...)})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -139,7 +145,7 @@ func (r *running) create(name string, partitions int32, conf map[string]string) 
 type wireConn struct {
 	t    *testing.T
 	c    net.Conn
-	corr int32
+	corr atomic.Int32
 }
 
 func (w *world) dial() *wireConn {
@@ -155,12 +161,12 @@ func (w *world) dial() *wireConn {
 // send writes one request and returns its correlation id.
 func (c *wireConn) send(req kmsg.Request) int32 {
 	c.t.Helper()
-	c.corr++
+	corr := c.corr.Add(1)
 	f := kmsg.NewRequestFormatter(kmsg.FormatterClientID("by-hand"))
-	if _, err := c.c.Write(f.AppendRequest(nil, req, c.corr)); err != nil {
+	if _, err := c.c.Write(f.AppendRequest(nil, req, corr)); err != nil {
 		c.t.Fatal(err)
 	}
-	return c.corr
+	return corr
 }
 
 // receive reads one answer into resp and returns its correlation id.
@@ -185,3 +191,6 @@ func ask[R kmsg.Response](c *wireConn, req kmsg.Request) R {
 	c.receive(resp)
 	return resp.(R)
 }
+
+// code is the wire code of an error, for comparing with answers.
+func code(err error) int16 { return kerr.Code(err) }

@@ -203,3 +203,32 @@ func TestPipelinedOrder(t *testing.T) {
 		}
 	})
 }
+
+// A batch that comes again, with nothing else under way, is answered at once and with the
+// offset of the first, under either flush policy and for every acks.
+func TestDuplicateIsAnsweredAtOnce(t *testing.T) {
+	for _, policy := range []string{"os", "commit"} {
+		for _, acks := range []int16{1, -1} {
+			bubble(t, func(t *testing.T, w *world) {
+				b := w.start()
+				defer b.stop()
+				b.create("t", 1, map[string]string{"kalda.flush.policy": policy})
+				c := w.dial()
+				defer c.c.Close()
+				tpl := record.NewTemplate()
+				tpl.ProducerID, tpl.ProducerEpoch, tpl.BaseSequence = 7, 0, 0
+				batch, err := record.Build(nil, tpl, []record.Record{{Timestamp: time.Now().UnixMilli(), Value: []byte("x")}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for range 3 {
+					began := time.Now()
+					p := ask[*kmsg.ProduceResponse](c, produceRequest(9, "t", acks, batch)).Topics[0].Partitions[0]
+					if p.ErrorCode != 0 || p.BaseOffset != 0 || time.Since(began) != 0 {
+						t.Fatalf("%s, acks %d: code %d at offset %d after %v", policy, acks, p.ErrorCode, p.BaseOffset, time.Since(began))
+					}
+				}
+			})
+		}
+	}
+}

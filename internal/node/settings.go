@@ -1,9 +1,6 @@
 package node
 
 import (
-	"math/rand/v2"
-	"time"
-
 	"github.com/kalda-io/kalda/internal/config"
 	"github.com/kalda-io/kalda/internal/meta"
 	"github.com/kalda-io/kalda/internal/model"
@@ -33,9 +30,9 @@ func merged(d config.Dynamic) map[string]string {
 }
 
 // topicSettings yields what a topic's configuration means for its partitions here.
-func topicSettings(cfg *config.Config, id model.BrokerID) func(*meta.Image, *meta.Topic) (replica.Settings, error) {
+func topicSettings(current func() *config.Config, id model.BrokerID) func(*meta.Image, *meta.Topic) (replica.Settings, error) {
 	return func(im *meta.Image, t *meta.Topic) (replica.Settings, error) {
-		d := dynamic(im, id)
+		d, cfg := dynamic(im, id), current()
 		o, err := cfg.Topic(t.Config, merged(d))
 		if err != nil {
 			return replica.Settings{}, err
@@ -52,7 +49,7 @@ func settingsOf(o config.TopicOptions, b config.BrokerOptions) replica.Settings 
 	s := replica.Settings{
 		Storage: storage.Options{
 			SegmentBytes:         o.SegmentBytes,
-			SegmentAge:           jittered(o.SegmentAge, o.SegmentJitter),
+			SegmentAge:           o.SegmentAge,
 			IndexIntervalBytes:   o.IndexIntervalBytes,
 			SegmentIndexBytes:    o.SegmentIndexBytes,
 			RetentionBytes:       o.RetentionBytes,
@@ -67,6 +64,7 @@ func settingsOf(o config.TopicOptions, b config.BrokerOptions) replica.Settings 
 			AfterMs:         o.TimestampAfterMax.Milliseconds(),
 			CheckRecords:    true,
 		},
+		SegmentJitter: o.SegmentJitter,
 		FlushMessages: o.FlushMessages,
 		FlushInterval: o.FlushInterval,
 	}
@@ -74,13 +72,4 @@ func settingsOf(o config.TopicOptions, b config.BrokerOptions) replica.Settings 
 		s.Storage.Retention = 1 // at once; 0 would mean the default
 	}
 	return s
-}
-
-// jittered takes a random part of jitter off age, so that the segments of many
-// partitions do not all roll in the same moment.
-func jittered(age, jitter time.Duration) time.Duration {
-	if jitter <= 0 {
-		return age
-	}
-	return max(age-rand.N(jitter), time.Millisecond)
 }

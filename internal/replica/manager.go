@@ -15,8 +15,10 @@ package replica
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -31,8 +33,11 @@ import (
 
 // Settings are what a topic's configuration means for its partitions.
 type Settings struct {
-	// Storage are the log's options.
+	// Storage are the log's options; each partition takes its part of SegmentJitter off
+	// SegmentAge.
 	Storage storage.Options
+	// SegmentJitter is the most that a partition takes off; never more than SegmentAge.
+	SegmentJitter time.Duration
 	// Validate bounds client batches; NowMs is filled per append.
 	Validate record.ValidateOptions
 	// FlushMessages is flush.messages: an append is not vouched for while more records
@@ -247,7 +252,7 @@ func (m *Manager) open(tp model.TopicPartition, id model.Partition, s Settings, 
 		return nil
 	}
 	dir := m.dirFor(id)
-	log, rec, err := dir.d.OpenLog(id, s.Storage)
+	log, rec, err := dir.d.OpenLog(id, s.storage(id))
 	if err != nil {
 		m.o.Logger.Error("a partition's log cannot be opened", "partition", tp.String(), "dir", dir.d.Path(), "err", err)
 		m.failure(tp, err)
@@ -298,11 +303,26 @@ func (m *Manager) dirFor(id model.Partition) *logDir {
 	return best
 }
 
+// storage are the options of one partition's log. The jitter is the same each time, so
+// that another change of the configuration does not roll a segment.
+func (s *Settings) storage(id model.Partition) storage.Options {
+	o := s.Storage
+	if j := min(s.SegmentJitter, o.SegmentAge); j > 0 {
+		h := fnv.New32a()
+		// The index first: what comes last is hardly mixed.
+		_, _ = h.Write(binary.BigEndian.AppendUint32(nil, uint32(id.Index)))
+		_, _ = h.Write(id.Topic[:])
+		part := float64(h.Sum32()) / (1 << 32) // below 1
+		o.SegmentAge = max(o.SegmentAge-time.Duration(part*float64(j)), time.Millisecond)
+	}
+	return o
+}
+
 func (p *Partition) set(s Settings) {
 	p.settings.Store(&s)
 	p.mu.Lock()
 	if !p.mu.removed {
-		p.mu.log.SetOptions(s.Storage)
+		p.mu.log.SetOptions(s.storage(p.ID))
 	}
 	p.mu.Unlock()
 }

@@ -384,6 +384,9 @@ func (nobody) Acked(int32, uint32, error) {}
 
 // Append, write, ack, and a read of a small batch allocate nothing.
 func TestHotPathAllocatesNothing(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates; this runs without it too")
+	}
 	b := newBench(t)
 	p := b.apply(alone("os"))
 	batch, now := someBatch(t, 10), time.Now().UnixMilli()
