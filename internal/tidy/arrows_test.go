@@ -48,6 +48,7 @@ func rooms() map[string]int {
 		".":         7, // the public package: kalda.Start
 		"kaldatest": 8,
 		"cmd":       8,
+		"docs":      8,
 		"examples":  8,
 		"tools":     8,
 	}
