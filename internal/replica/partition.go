@@ -222,7 +222,6 @@ func (p *Partition) appendFailedLocked(err error) error {
 	if end := p.mu.log.EndOffset(); p.mu.log.StagedEnd() == end {
 		p.mu.acks.fail(end, err)
 		p.mu.commits.fail(end, err)
-		p.mu.staged = 0
 	}
 	return err
 }
