@@ -485,7 +485,9 @@ func (b *Broker) newFetchState(p *wire.Pending) *fetchState {
 		fs = &fetchState{b: b}
 		fs.expiry.Target = fs
 	}
+	fs.mu.Lock() // the wheel may be about to tell of an earlier use
 	fs.p, fs.sess, fs.full, fs.parked, fs.ready = p, nil, false, false, false
+	fs.mu.Unlock()
 	fs.parts = fs.parts[:0]
 	return fs
 }

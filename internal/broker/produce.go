@@ -3,6 +3,7 @@ package broker
 import (
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -124,9 +125,8 @@ func (b *Broker) produce(p *wire.Pending) wire.Outcome {
 		return wire.NoAnswer
 	}
 	cs.started = append(cs.started, startedProduce{ps, ps.gen})
-	ps.deadline = p.Arrived + time.Duration(max(req.TimeoutMillis, 0))*time.Millisecond
 	p.Encode = ps
-	ps.ackOne(ps.gen)
+	ps.handled(p.Arrived + time.Duration(max(req.TimeoutMillis, 0))*time.Millisecond)
 	return wire.Parked
 }
 
@@ -263,7 +263,9 @@ func (b *Broker) newProduceState(p *wire.Pending) *produceState {
 	}
 	ps.mu.Lock()
 	ps.gen++
-	ps.p, ps.waiting, ps.done = p, 1, false
+	// The wheel may be about to tell of an earlier use: until this one has a deadline of its
+	// own, nothing is due.
+	ps.p, ps.waiting, ps.done, ps.deadline = p, 1, false, math.MaxInt64
 	ps.slots = ps.slots[:0]
 	ps.mu.Unlock()
 	return ps
@@ -290,21 +292,23 @@ func (ps *produceState) slotFailed(slot int32) {
 // Acked implements replica.Waiter.
 func (ps *produceState) Acked(slot int32, gen uint32, err error) {
 	ps.mu.Lock()
+	defer ps.mu.Unlock()
 	if ps.gen != gen || ps.done || ps.slots[slot].acked {
-		ps.mu.Unlock()
 		return
 	}
 	ps.slots[slot].acked, ps.slots[slot].err = true, err
-	ps.mu.Unlock()
-	ps.ackOne(gen)
+	ps.ackOneLocked()
 }
 
-func (ps *produceState) ackOne(gen uint32) {
+// handled says that Handle is through: from now on the last ack completes the request.
+func (ps *produceState) handled(deadline time.Duration) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	if ps.gen != gen || ps.done {
-		return
-	}
+	ps.deadline = deadline
+	ps.ackOneLocked()
+}
+
+func (ps *produceState) ackOneLocked() {
 	if ps.waiting--; ps.waiting == 0 {
 		ps.finishLocked()
 	}

@@ -43,7 +43,7 @@ func (l *EpochLog) Append(b record.Batch) (model.Offset, error) {
 	}
 	r, err := p.mu.log.Append(b, storage.AppendArgs{Epoch: l.epoch, NowMs: p.m.o.Clock.Wall().UnixMilli()})
 	if err != nil {
-		return model.NoOffset, p.failedLocked("append", err)
+		return model.NoOffset, p.appendFailedLocked(err)
 	}
 	p.writeLocked()
 	if p.mu.log.EndOffset() <= r.LastOffset {

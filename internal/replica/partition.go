@@ -95,7 +95,7 @@ func (p *Partition) Append(b []byte, now int64, a Ack) (Appended, error) {
 	epoch := p.mu.state.LeaderEpoch()
 	r, err := p.mu.log.Append(record.Batch(b), storage.AppendArgs{Epoch: epoch, NowMs: now, Client: true})
 	if err != nil {
-		return Appended{}, p.failedLocked("append", err)
+		return Appended{}, p.appendFailedLocked(err)
 	}
 	p.mu.staged += int64(len(b))
 	p.mu.used = true
@@ -212,6 +212,18 @@ func (p *Partition) failedLocked(what string, err error) error {
 		p.goOfflineLocked(broken)
 	}
 	return kerr.With(kerr.KafkaStorageError, "%s %s: %v", what, p.TP, err)
+}
+
+// appendFailedLocked is failedLocked for an append. An append may write what was staged
+// before it; if that failed the log took all of it back and gives its offsets to others,
+// so whoever waits for them hears of it now.
+func (p *Partition) appendFailedLocked(err error) error {
+	err = p.failedLocked("append", err)
+	if end := p.mu.log.EndOffset(); p.mu.log.StagedEnd() == end {
+		p.mu.acks.fail(end, err)
+		p.mu.commits.fail(end, err)
+	}
+	return err
 }
 
 // goOfflineLocked makes the partition unusable until the process starts again.
