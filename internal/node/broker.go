@@ -148,6 +148,9 @@ func (b *Broker) start(ctx context.Context) error {
 	if err := b.openDirs(); err != nil {
 		return err
 	}
+	if err := b.checkRollback(); err != nil {
+		return err
+	}
 	if err := b.listen(); err != nil {
 		return err
 	}
@@ -169,7 +172,7 @@ func (b *Broker) start(ctx context.Context) error {
 	}
 	b.run("registration", b.registrar.Load().Run)
 	b.run("controller", b.controller.Run)
-	b.run("image", b.follow)
+	b.run("image", b.follow, b.rememberRevision)
 	b.registrar.Load().SetWant(meta.WantRunning)
 	if err := b.awaitActive(ctx); err != nil {
 		return err
