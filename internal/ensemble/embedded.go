@@ -65,7 +65,8 @@ const lockFile = "lock"
 
 // lockDir locks the directory of an ensemble, which it makes if there is none.
 func lockDir(dir string) (io.Closer, error) {
-	if err := (vfs.OS{}).MkdirAll(dir); err != nil {
+	// 0700: etcd warns of anything wider.
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("ensemble in %s: %w", dir, err)
 	}
 	lock, err := vfs.OS{}.Lock(filepath.Join(dir, lockFile))
