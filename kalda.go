@@ -25,6 +25,7 @@ import (
 
 	"github.com/kalda-io/kalda/internal/config"
 	"github.com/kalda-io/kalda/internal/node"
+	"github.com/kalda-io/kalda/internal/vfs"
 )
 
 // Options say what to run. The zero value is one broker that keeps its data in
@@ -48,6 +49,10 @@ type Options struct {
 	// Logger gets what operators should know; nil is slog.Default().
 	Logger *slog.Logger
 }
+
+// ErrLocked is in the error of a start on a directory that another cluster runs in, of
+// this process or another.
+const ErrLocked = vfs.ErrLocked
 
 // Kalda is a running cluster.
 type Kalda struct {

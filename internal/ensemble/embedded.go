@@ -2,8 +2,13 @@ package ensemble
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"net/url"
+	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -16,6 +21,7 @@ import (
 	"go.etcd.io/etcd/server/v3/storage/wal"
 
 	"github.com/kalda-io/kalda/internal/meta"
+	"github.com/kalda-io/kalda/internal/vfs"
 )
 
 const (
@@ -49,17 +55,93 @@ var walSize sync.Once
 // embedded is an etcd server inside this process.
 type embedded struct {
 	server *etcdserver.EtcdServer
+	lock   io.Closer
 	once   sync.Once
+}
+
+// lockFile keeps other processes out of the directory. etcd has locks of its own, but
+// waits for them without end.
+const lockFile = "lock"
+
+// lockDir locks the directory of an ensemble, which it makes if there is none.
+func lockDir(dir string) (io.Closer, error) {
+	// 0700: etcd warns of anything wider.
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("ensemble in %s: %w", dir, err)
+	}
+	lock, err := vfs.OS{}.Lock(filepath.Join(dir, lockFile))
+	if errors.Is(err, vfs.ErrLocked) {
+		return nil, fmt.Errorf("the data in %s are in use by another kalda: stop it, or give this one a directory of its own: %w", dir, vfs.ErrLocked)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ensemble in %s: %w", dir, err)
+	}
+	return lock, nil
+}
+
+// foundingFile is there while a new ensemble has never been ready. Nothing was promised
+// to anybody then, and what a start that was cut off left is begun anew: etcd takes a log
+// that lacks its first entries for one of a member that waits for others, for ever.
+const foundingFile = "founding"
+
+// beginFounding makes sure that the directory holds an ensemble that was ready once, or
+// nothing but the mark.
+func beginFounding(dir string) (founding bool, err error) {
+	mark, member := filepath.Join(dir, foundingFile), filepath.Join(dir, "member")
+	_, merr := os.Stat(member)
+	_, err = os.Stat(mark)
+	switch {
+	case err == nil:
+		if err := os.RemoveAll(member); err != nil {
+			return false, err
+		}
+		return true, vfs.OS{}.SyncDir(dir)
+	case !errors.Is(err, fs.ErrNotExist):
+		return false, err
+	case merr == nil:
+		return false, nil
+	case !errors.Is(merr, fs.ErrNotExist):
+		return false, merr
+	}
+	f, err := os.Create(mark)
+	if err != nil {
+		return false, err
+	}
+	return true, errors.Join(f.Close(), vfs.OS{}.SyncDir(dir))
+}
+
+// endFounding removes the mark, durably: from now on what is written counts.
+func endFounding(dir string) error {
+	if err := os.Remove(filepath.Join(dir, foundingFile)); err != nil {
+		return err
+	}
+	return vfs.OS{}.SyncDir(dir)
 }
 
 // openEmbedded builds the server from etcd's parts rather than through its package
 // embed, which always opens listeners, and links the HTTP gateway besides.
-func openEmbedded(ctx context.Context, opts Options) (*Ensemble, error) {
+func openEmbedded(ctx context.Context, opts Options) (_ *Ensemble, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("ensemble in %s: start: %w", opts.Dir, err)
+	}
+	lock, err := lockDir(opts.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = lock.Close()
+		}
+	}()
 	walSize.Do(func() {
 		if opts.SmallWAL {
 			wal.SegmentSizeBytes = smallWAL
 		}
 	})
+	founding, err := beginFounding(opts.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("ensemble in %s: %w", opts.Dir, err)
+	}
 	u, err := url.Parse(peerURL)
 	if err != nil {
 		return nil, fmt.Errorf("ensemble: %w", err)
@@ -103,14 +185,21 @@ func openEmbedded(ctx context.Context, opts Options) (*Ensemble, error) {
 	}
 	// No corruption check at the start: it compares members, and there is one.
 	server.Start()
-	e := &embedded{server: server}
+	e := &embedded{server: server, lock: lock}
 	select {
 	case <-server.ReadyNotify():
 	case <-server.StopNotify():
+		e.close()
 		return nil, fmt.Errorf("ensemble in %s: the server ended while starting", opts.Dir)
 	case <-ctx.Done():
 		e.close()
 		return nil, fmt.Errorf("ensemble in %s: start: %w", opts.Dir, ctx.Err())
+	}
+	if founding {
+		if err := endFounding(opts.Dir); err != nil {
+			e.close()
+			return nil, fmt.Errorf("ensemble in %s: %w", opts.Dir, err)
+		}
 	}
 	return &Ensemble{store: &store{client: v3client.New(server)}, embedded: e}, nil
 }
@@ -126,4 +215,10 @@ func newServer(cfg config.ServerConfig) (s *etcdserver.EtcdServer, err error) {
 	return etcdserver.NewServer(cfg)
 }
 
-func (e *embedded) close() { e.once.Do(e.server.Stop) }
+// close stops the server and lets others have the directory.
+func (e *embedded) close() {
+	e.once.Do(func() {
+		e.server.Stop()
+		_ = e.lock.Close() // nothing was written through it
+	})
+}
