@@ -89,6 +89,9 @@ func (b *bench) produceBody(version int16, partitions int) []byte {
 // A Produce of a warm connection allocates nothing, from the frame to the answer, for any
 // number of records and for several partitions.
 func TestProduceAllocatesNothing(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector makes sync.Pool forget at random")
+	}
 	for _, version := range []int16{7, 9, 13} {
 		b := newBench(t, 3)
 		frame := b.produceBody(version, 3)
@@ -126,6 +129,9 @@ func TestProduceAllocatesNothing(t *testing.T) {
 
 // So does a Fetch that finds its bytes, with and without a session, and one that parks.
 func TestFetchAllocatesNothing(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector makes sync.Pool forget at random")
+	}
 	b := newBench(t, 3)
 	{
 		p := &wire.Pending{Conn: b.conn, Key: 0, Version: 9, Body: b.produceBody(9, 3)}
