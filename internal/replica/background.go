@@ -20,8 +20,12 @@ type logDir struct {
 	m     *Manager
 	d     *storage.Dir
 	count atomic.Int64
-	// damaged: a log in it was found damaged when it was opened.
+	// damaged: a log in it was found damaged when it was opened, or could not be opened.
 	damaged atomic.Bool
+	// broken: a log in it could not be opened, so the directory cannot be closed as clean.
+	broken atomic.Bool
+	// unlisted is why it is not known what the directory holds.
+	unlisted error
 	// found are the partitions that the directory held when it was opened.
 	found map[model.Partition]bool
 	// flush holds partitions with waiters for durability (kalda.flush.policy=commit);
@@ -36,6 +40,7 @@ func newLogDir(m *Manager, d *storage.Dir) *logDir {
 	l := &logDir{m: m, d: d, found: map[model.Partition]bool{}}
 	ids, err := d.Partitions()
 	if err != nil {
+		l.unlisted = err
 		m.o.Logger.Error("a log directory cannot be listed", "dir", d.Path(), "err", err)
 	}
 	for _, id := range ids {
@@ -244,7 +249,7 @@ func (m *Manager) Close() error {
 	var errs []error
 	for _, d := range m.dirs {
 		var entries []storage.CheckpointEntry
-		clean := true
+		clean := !d.broken.Load()
 		for _, p := range m.Partitions() {
 			if p.dir != d {
 				continue

@@ -119,8 +119,9 @@ type index struct {
 type held struct {
 	topic *meta.Topic
 	parts []*Partition
-	// missing: one of them could not be opened.
-	missing bool
+	// failed are those that it should hold but whose log cannot be opened, with the
+	// KAFKA_STORAGE_ERROR that requests are answered with; nil if there are none.
+	failed map[int32]error
 }
 
 // New builds a manager; Run serves its background work, Apply its images.
@@ -145,7 +146,8 @@ func New(o Options) *Manager {
 }
 
 // Lookup finds a partition by topic name. It returns UNKNOWN_TOPIC_OR_PARTITION when
-// the topic or index is unknown, NOT_LEADER_OR_FOLLOWER when another broker holds it.
+// the topic or index is unknown, NOT_LEADER_OR_FOLLOWER when another broker holds it,
+// KAFKA_STORAGE_ERROR when this one does but cannot open its log.
 // name may alias a buffer; nothing is allocated.
 func (m *Manager) Lookup(name []byte, partition int32) (*Partition, error) {
 	h := m.index.Load().byName[string(name)]
@@ -171,6 +173,9 @@ func (h *held) at(partition int32) (*Partition, error) {
 	if p := h.parts[partition]; p != nil {
 		return p, nil
 	}
+	if err := h.failed[partition]; err != nil {
+		return nil, err
+	}
 	return nil, kerr.NotLeaderOrFollower
 }
 
@@ -182,7 +187,7 @@ func (m *Manager) Apply(im *meta.Image) {
 	for name, t := range im.Topics {
 		// Images share what did not change. After a new registration every state counts
 		// anew, and a log that could not be opened is tried again.
-		if h := prev.byID[t.ID]; h != nil && h.topic == t && self == m.appliedSelf && !h.missing {
+		if h := prev.byID[t.ID]; h != nil && h.topic == t && self == m.appliedSelf && h.failed == nil {
 			next.byName[name], next.byID[t.ID] = h, h
 			continue
 		}
@@ -195,9 +200,13 @@ func (m *Manager) Apply(im *meta.Image) {
 			if !contains(st.Replicas, self.ID) {
 				continue
 			}
-			p := m.open(model.TopicPartition{Topic: name, Partition: int32(i)}, model.Partition{Topic: t.ID, Index: int32(i)}, settings, err == nil)
-			if p == nil {
-				h.missing = true
+			tp := model.TopicPartition{Topic: name, Partition: int32(i)}
+			p, oerr := m.open(tp, model.Partition{Topic: t.ID, Index: int32(i)}, settings, err)
+			if oerr != nil {
+				if h.failed == nil {
+					h.failed = map[int32]error{}
+				}
+				h.failed[int32(i)] = kerr.With(kerr.KafkaStorageError, "the log of %s cannot be opened: %v", tp, oerr)
 				continue
 			}
 			p.apply(self, st)
@@ -237,26 +246,34 @@ func contains(ids []model.BrokerID, id model.BrokerID) bool {
 	return false
 }
 
-// open returns the open partition, opening its log if need be; nil if that fails.
-func (m *Manager) open(tp model.TopicPartition, id model.Partition, s Settings, useSettings bool) *Partition {
+// open returns the open partition, opening its log if need be. With noSettings, why there
+// are no settings, an open partition keeps those it has and no other is opened.
+func (m *Manager) open(tp model.TopicPartition, id model.Partition, s Settings, noSettings error) (*Partition, error) {
 	m.mu.Lock()
 	p := m.mu.byID[id]
 	m.mu.Unlock()
 	if p != nil {
-		if useSettings {
+		if noSettings == nil {
 			p.set(s)
 		}
-		return p
+		return p, nil
 	}
-	if !useSettings {
-		return nil
+	if noSettings != nil {
+		return nil, noSettings
 	}
-	dir := m.dirFor(id)
+	dir, err := m.dirFor(id)
+	if err != nil {
+		m.failure(tp, err)
+		return nil, err
+	}
 	log, rec, err := dir.d.OpenLog(id, s.storage(id))
 	if err != nil {
+		// Nobody knows what its tail is worth.
+		dir.damaged.Store(true)
+		dir.broken.Store(true)
 		m.o.Logger.Error("a partition's log cannot be opened", "partition", tp.String(), "dir", dir.d.Path(), "err", err)
 		m.failure(tp, err)
-		return nil
+		return nil, err
 	}
 	m.report(tp, rec)
 	if rec.Damaged {
@@ -269,7 +286,7 @@ func (m *Manager) open(tp model.TopicPartition, id model.Partition, s Settings, 
 	m.mu.byID[id] = p
 	m.mu.Unlock()
 	dir.count.Add(1)
-	return p
+	return p, nil
 }
 
 // report logs what recovery found, as far as an operator should know.
@@ -289,18 +306,23 @@ func (m *Manager) report(tp model.TopicPartition, r storage.Recovery) {
 }
 
 // dirFor is where the partition's log is, or for a new one the directory with the
-// fewest partitions.
-func (m *Manager) dirFor(id model.Partition) *logDir {
+// fewest partitions. While a directory cannot be listed no log is taken for a new one: it
+// would begin again, empty, beside its records.
+func (m *Manager) dirFor(id model.Partition) (*logDir, error) {
 	best := m.dirs[0]
+	var unlisted error
 	for _, d := range m.dirs {
 		if d.found[id] {
-			return d
+			return d, nil
+		}
+		if d.unlisted != nil {
+			unlisted = d.unlisted
 		}
 		if d.count.Load() < best.count.Load() {
 			best = d
 		}
 	}
-	return best
+	return best, unlisted
 }
 
 // storage are the options of one partition's log. The jitter is the same each time, so

@@ -47,6 +47,7 @@ type world struct {
 	now     int64
 
 	registered string       // boot at the last SetBrokerEpoch
+	reported   bool         // this life's class may give way to Clean
 	cleanEnd   model.Offset // log end at the last clean stop, -1 before
 }
 
@@ -85,6 +86,9 @@ func (w *world) open(boot string) Recovery {
 	if w.rng.IntN(4) > 0 { // else the marker of a clean end stays until the first change
 		w.registered = boot
 		w.must(w.d.SetBrokerEpoch(w.d.RunMeta().BrokerEpoch + 1))
+		w.reported = true
+	} else {
+		w.reported = w.d.Class() == Clean
 	}
 	w.l = l
 	return r
@@ -429,11 +433,11 @@ func (w *world) restart() {
 		w.mem = w.mem.CrashClone(w.rng.Uint64())
 		boot = "boot-2"
 	}
-	clean := w.what == "clean restart"
+	clean, marked := w.what == "clean restart", w.reported
 	w.staged = nil
 	w.l = nil
 	r := w.open(boot)
-	if clean && (!r.Clean || r.ScannedBatches > 0) || r.Clean && w.d.Class() != Clean {
+	if clean && (r.Clean != marked || r.ScannedBatches > 0) || r.Clean && w.d.Class() != Clean {
 		w.fatalf("class %v, recovery %+v", w.d.Class(), r)
 	}
 	if w.l.EndOffset() < w.flushed || w.l.EndOffset() > w.end || w.what != "power cut" && w.l.EndOffset() != w.end {

@@ -107,7 +107,9 @@ type Dir struct {
 		sync.Mutex
 		meta   RunMeta
 		closed bool
-		open   map[model.Partition]bool
+		// reported: the class found at open was clean, or a registration has told it.
+		reported bool
+		open     map[model.Partition]bool
 	}
 	// ckpt guards the file checkpoints.
 	ckpt struct {
@@ -197,6 +199,7 @@ func (d *Dir) load() error {
 	if err != nil {
 		return err
 	}
+	d.run.reported = d.class == Clean
 	return d.removeGone()
 }
 
@@ -387,7 +390,11 @@ func (d *Dir) SetBrokerEpoch(e model.BrokerEpoch) error {
 	defer d.run.Unlock()
 	m := d.run.meta
 	m.BrokerEpoch, m.BootID, m.DeviceID = e, d.opts.BootID, d.deviceID
-	return d.writeRunLocked(m)
+	if err := d.writeRunLocked(m); err != nil {
+		return err
+	}
+	d.run.reported = true
+	return nil
 }
 
 func (d *Dir) writeRunLocked(m RunMeta) error {
@@ -491,7 +498,9 @@ func (d *Dir) RemoveLog(p model.Partition) error {
 
 // CloseClean ends a clean shutdown: every log was closed without an error, and entries
 // are their CleanEntry. It flushes the file system and leaves the marker
-// that makes the next opening Clean.
+// that makes the next opening Clean. A directory that was not Clean and whose class no
+// registration has reported (SetBrokerEpoch) gets no marker: what it is must not be
+// forgotten by a start that failed.
 func (d *Dir) CloseClean(entries []CheckpointEntry) error {
 	d.run.Lock()
 	for p := range d.run.open {
@@ -506,6 +515,10 @@ func (d *Dir) CloseClean(entries []CheckpointEntry) error {
 		return errors.Join(err, d.Close())
 	}
 	d.run.Lock()
+	if !d.run.reported {
+		d.run.Unlock()
+		return d.Close()
+	}
 	p := props{{"broker.epoch", strconv.FormatInt(int64(d.run.meta.BrokerEpoch), 10)}}
 	err := storageError("write "+cleanFile, writeProps(d.fs, d.file(cleanFile), p))
 	d.run.Unlock()

@@ -95,7 +95,12 @@ func TestClass(t *testing.T) {
 	ok(t, d.SetBrokerEpoch(6))
 	ok(t, d.Close())
 	d = reopen("b", CrashSameBoot)
+	ok(t, d.CloseClean(nil)) // a start that failed: what was not reported is not forgotten
+	d = reopen("b", CrashSameBoot)
+	ok(t, d.SetBrokerEpoch(6))
 	ok(t, d.CloseClean(nil))
+	d = reopen("c", Clean)
+	ok(t, d.CloseClean(nil)) // clean before: a failed start leaves it so
 	d = reopen("c", Clean)
 	ok(t, d.SetIncarnation("i3")) // the first change takes the marker
 	if _, err := m.Stat("/data/clean"); err == nil {
@@ -109,6 +114,7 @@ func TestClass(t *testing.T) {
 	ok(t, d.CloseClean(nil))
 	d = reopen("c", Suspect)
 	ok(t, d.ClearIOError())
+	ok(t, d.SetBrokerEpoch(7))
 	ok(t, d.CloseClean(nil))
 	ok(t, reopen("c", Clean).Close())
 
