@@ -52,13 +52,14 @@ func (r *running) Wait() error {
 	}
 }
 
-// Close implements cli.Running.
+// Close implements cli.Running. When ctx ends first, as it does with a second signal,
+// the stop is left unfinished: the process is about to end, and the next start recovers.
 func (r *running) Close(ctx context.Context) error {
+	defer close(r.closed)
 	done := make(chan error, 1) // the goroutine ends even if nobody waits any more
 	go func() { done <- r.Kalda.Close() }()
 	select {
 	case err := <-done:
-		close(r.closed)
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
