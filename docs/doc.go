@@ -6,7 +6,7 @@
 //  1. Every command of concepts.md runs against a broker in this process, in the order of
 //     the page, and prints what the page says (but for ids, addresses and durations).
 //  2. concepts.ko.md has the same commands and outputs, and its own run.
-//  3. Every link between pages of the repository leads somewhere.
+//  3. Every link between pages of the repository leads somewhere, and every page is listed.
 //
 // A block that begins with ```console is run; lines that begin with "$ " are commands, the
 // rest is what they print. ```console eventually is for commands that only look: they are
