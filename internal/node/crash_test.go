@@ -1,0 +1,221 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/kalda-io/kalda/internal/meta"
+	"github.com/kalda-io/kalda/internal/vfs"
+)
+
+// life is the metadata as one life of a broker reaches it: not at all once it is over, so
+// that what the dying process still does in an orderly way changes nothing.
+type life struct {
+	meta.Store
+	over atomic.Bool
+}
+
+var errOver = errors.New("the process is dead")
+
+func (l *life) Txn(ctx context.Context, t meta.Txn) (meta.TxnResult, error) {
+	if l.over.Load() {
+		return meta.TxnResult{}, errOver
+	}
+	return l.Store.Txn(ctx, t)
+}
+
+func (l *life) KeepAlive(ctx context.Context, id meta.LeaseID) error {
+	if l.over.Load() {
+		return errOver
+	}
+	return l.Store.KeepAlive(ctx, id)
+}
+
+func (l *life) Revoke(ctx context.Context, id meta.LeaseID) error {
+	if l.over.Load() {
+		return errOver
+	}
+	return l.Store.Revoke(ctx, id)
+}
+
+// conns are the connections of the world's clients.
+type conns struct {
+	mu  sync.Mutex
+	all []*cutConn
+}
+
+// cutConn is a client's connection; once it is cut the client hears nothing more.
+type cutConn struct {
+	net.Conn
+	cut atomic.Bool
+}
+
+func (c *cutConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if c.cut.Load() {
+		return 0, net.ErrClosed
+	}
+	return n, err
+}
+
+func (w *world) dialer(ctx context.Context, network, addr string) (net.Conn, error) {
+	c, err := w.net.Dial(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	cc := &cutConn{Conn: c}
+	w.conns.mu.Lock()
+	defer w.conns.mu.Unlock()
+	w.conns.all = append(w.conns.all, cc)
+	return cc, nil
+}
+
+// cut ends every connection; answers on their way are lost.
+func (c *conns) cut() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, cc := range c.all {
+		cc.cut.Store(true)
+		_ = cc.Close()
+	}
+	c.all = nil
+}
+
+// crash ends the broker without a word. What its disk holds at this moment, as after sees
+// it, is the world's disk from now on. No client gets an answer that was given later.
+func (r *running) crash(after func(*vfs.Mem) *vfs.Mem) {
+	r.w.t.Helper()
+	r.w.conns.cut()
+	r.life.over.Store(true)
+	r.w.disk = after(r.w.disk)
+	// The goroutines must end, which is what the dead process's own disk sees.
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = r.Close(ctx)
+	r.w.conns.cut() // dialled in between
+	if err := r.meta.Close(); err != nil {
+		r.w.t.Error(err)
+	}
+}
+
+// processDies leaves what was written, powerFails only what was synced and some of the rest.
+func processDies(m *vfs.Mem) *vfs.Mem { return m.Clone() }
+
+func powerFails(seed uint64) func(*vfs.Mem) *vfs.Mem {
+	return func(m *vfs.Mem) *vfs.Mem { return m.CrashClone(seed) }
+}
+
+// Under load, killed again and again, every acknowledged record is there at its offset and
+// none twice: after the death of the process under either flush policy, after a power cut
+// under commit.
+func TestKillUnderLoad(t *testing.T) {
+	for _, policy := range []string{"os", "commit"} {
+		for _, how := range []string{"kill", "power"} {
+			if policy == "os" && how == "power" {
+				continue // os promises nothing there
+			}
+			for seed := range uint64(4) {
+				t.Run(fmt.Sprint(policy, "/", how, "/", seed), func(t *testing.T) {
+					after := processDies
+					if how == "power" {
+						after = powerFails(seed)
+					}
+					bubble(t, func(t *testing.T, w *world) { killUnderLoad(t, w, policy, after) })
+				})
+			}
+		}
+	}
+}
+
+func killUnderLoad(t *testing.T, w *world, policy string, after func(*vfs.Mem) *vfs.Mem) {
+	const (
+		partitions = 3
+		records    = 600
+		kills      = 3
+	)
+	b := w.start()
+	b.create("t", partitions, map[string]string{"kalda.flush.policy": policy, "segment.bytes": "4096"})
+	p := w.client(kgo.DefaultProduceTopic("t"), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(2000), kgo.ProducerLinger(0))
+	type place struct {
+		partition int32
+		offset    int64
+	}
+	acked := map[place]string{}
+	var mu sync.Mutex
+	progress := make(chan struct{}, records)
+	produced := make(chan struct{})
+	go func() {
+		defer close(produced)
+		for i := range records {
+			r := &kgo.Record{Partition: int32(i % partitions), Value: fmt.Append(nil, "v", i, strings.Repeat("x", i%200))}
+			p.Produce(context.Background(), r, func(r *kgo.Record, err error) {
+				if err != nil {
+					t.Errorf("record %s: %v", r.Value, err)
+					return
+				}
+				mu.Lock()
+				acked[place{r.Partition, r.Offset}] = string(r.Value)
+				mu.Unlock()
+				progress <- struct{}{}
+			})
+		}
+	}()
+	seen := 0
+	for k := range kills {
+		for ; seen < (k+1)*records/(kills+1); seen++ {
+			<-progress
+		}
+		b.crash(after)
+		b = w.start()
+	}
+	<-produced
+	if err := p.Flush(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	p.Close()
+	if len(acked) != records {
+		t.Errorf("%d of %d records have a place of their own", len(acked), records)
+	}
+	// Once more, with all of it acknowledged.
+	b.crash(after)
+	b = w.start()
+	defer b.stop()
+	c := w.client(kgo.ConsumeTopics("t"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	defer c.Close()
+	times := map[string]int{}
+	for n := 0; n < records; {
+		fs := c.PollFetches(context.Background())
+		if err := fs.Err(); err != nil {
+			t.Fatal(err)
+		}
+		fs.EachRecord(func(r *kgo.Record) {
+			n++
+			times[string(r.Value)]++
+			if want := acked[place{r.Partition, r.Offset}]; want != string(r.Value) {
+				t.Errorf("partition %d offset %d holds %.20q, acknowledged was %.20q", r.Partition, r.Offset, r.Value, want)
+			}
+		})
+	}
+	for v, n := range times {
+		if n != 1 {
+			t.Errorf("%.20q is there %d times", v, n)
+		}
+	}
+	for i := range int32(partitions) {
+		p, err := b.replicas.Lookup([]byte("t"), i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s := p.Stats(); int(s.LogEnd) != records/partitions {
+			t.Errorf("partition %d ends at %d, want %d", i, s.LogEnd, records/partitions)
+		}
+	}
+}
