@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -51,6 +52,8 @@ func (l *life) Revoke(ctx context.Context, id meta.LeaseID) error {
 type conns struct {
 	mu  sync.Mutex
 	all []*cutConn
+	// down: the broker is dead and its listener not closed yet; nobody gets through.
+	down bool
 }
 
 // cutConn is a client's connection; once it is cut the client hears nothing more.
@@ -75,14 +78,20 @@ func (w *world) dialer(ctx context.Context, network, addr string) (net.Conn, err
 	cc := &cutConn{Conn: c}
 	w.conns.mu.Lock()
 	defer w.conns.mu.Unlock()
+	if w.conns.down {
+		_ = c.Close()
+		return nil, syscall.ECONNREFUSED
+	}
 	w.conns.all = append(w.conns.all, cc)
 	return cc, nil
 }
 
-// cut ends every connection; answers on their way are lost.
+// cut ends every connection, and lets none in until the next start; answers on their way
+// are lost.
 func (c *conns) cut() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.down = true
 	for _, cc := range c.all {
 		cc.cut.Store(true)
 		_ = cc.Close()
@@ -101,7 +110,9 @@ func (r *running) crash(after func(*vfs.Mem) *vfs.Mem) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	_ = r.Close(ctx)
-	r.w.conns.cut() // dialled in between
+	r.w.conns.mu.Lock()
+	r.w.conns.down = false
+	r.w.conns.mu.Unlock()
 	if err := r.meta.Close(); err != nil {
 		r.w.t.Error(err)
 	}
