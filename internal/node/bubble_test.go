@@ -30,6 +30,7 @@ type world struct {
 	net   *memnet.Network
 	store *meta.Memory
 	clock model.Clock
+	conns conns
 }
 
 // bubble runs f in fake time with a fresh world.
@@ -49,6 +50,7 @@ type running struct {
 	*Broker
 	w    *world
 	meta *Meta
+	life *life
 }
 
 // testConfig are the settings of every test.
@@ -72,18 +74,23 @@ func (w *world) start(set ...string) *running {
 	if testing.Verbose() {
 		log = slog.New(slog.NewTextHandler(w.t.Output(), nil))
 	}
-	m, err := OpenMeta(ctx, MetaOptions{Store: w.store, Cluster: "test", Logger: log})
+	l := &life{Store: w.store}
+	m, err := OpenMeta(ctx, MetaOptions{Store: l, Cluster: "test", Logger: log})
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	b, err := Start(ctx, Options{
 		Config: cfg, Meta: m, FS: w.disk, Listen: w.net.Listen, Clock: w.clock, Logger: log,
-		OnFailure: func(err error) { w.t.Errorf("the broker failed: %v", err) },
+		OnFailure: func(err error) {
+			if !l.over.Load() {
+				w.t.Errorf("the broker failed: %v", err)
+			}
+		},
 	})
 	if err != nil {
 		w.t.Fatal(errors.Join(err, m.Close()))
 	}
-	return &running{b, w, m}
+	return &running{b, w, m, l}
 }
 
 // stop ends the broker in order.
@@ -98,7 +105,7 @@ func (r *running) stop() {
 func (w *world) client(opts ...kgo.Opt) *kgo.Client {
 	w.t.Helper()
 	c, err := kgo.NewClient(append([]kgo.Opt{
-		kgo.SeedBrokers(brokerAddr), kgo.Dialer(w.net.Dial), kgo.AllowAutoTopicCreation(),
+		kgo.SeedBrokers(brokerAddr), kgo.Dialer(w.dialer), kgo.AllowAutoTopicCreation(),
 		kgo.DisableClientMetrics(), kgo.WithDecompressor(decompressor{kgo.DefaultDecompressor()}),
 	}, opts...)...)
 	if err != nil {
