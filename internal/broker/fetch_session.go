@@ -85,14 +85,10 @@ func (s *session) forget(k partKey) {
 	}
 }
 
-// find looks a partition up by name without copying it.
+// find looks a partition up by name without copying it: the compiler makes no string of a
+// name that is only looked up.
 func (s *session) find(name []byte, index int32) *sessionPart {
-	for _, p := range s.parts {
-		if p.key.index == index && p.key.name == string(name) {
-			return p
-		}
-	}
-	return nil
+	return s.byKey[partKey{name: string(name), index: index}]
 }
 
 // rotate moves partitions that had data behind the others, so that a full answer does

@@ -75,3 +75,19 @@ func TestSessionRotation(t *testing.T) {
 		t.Fatal("a forgotten partition is still there")
 	}
 }
+
+// Looking a partition up by name copies nothing and does not walk the others: a consumer
+// of thousands of partitions names all of them in every request.
+func TestSessionFindByName(t *testing.T) {
+	s := newSessionCache(1).create(0)
+	for i := range int32(2000) {
+		s.set(sessionPart{key: partKey{name: "topic", index: i}})
+	}
+	name := []byte("topic")
+	if p := s.find(name, 1234); p == nil || p.key.index != 1234 || s.find([]byte("topic2"), 1234) != nil || s.find(name, 2000) != nil {
+		t.Fatal(p)
+	}
+	if n := testing.AllocsPerRun(100, func() { s.find(name, 1999) }); n != 0 {
+		t.Fatalf("%v allocations", n)
+	}
+}
