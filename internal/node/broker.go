@@ -411,6 +411,23 @@ func (b *Broker) register(ctx context.Context) error {
 	return nil
 }
 
+// recordEpoch writes a new registration's epoch into the directories: a broker whose
+// lease was lost registers again while it runs.
+func (b *Broker) recordEpoch() {
+	epoch := b.pair().Epoch
+	if epoch == 0 {
+		return
+	}
+	for _, d := range b.dirs {
+		if d.RunMeta().BrokerEpoch == epoch {
+			continue
+		}
+		if err := d.SetBrokerEpoch(epoch); err != nil {
+			b.log.Error("the registration cannot be recorded", "dir", d.Path(), "err", err)
+		}
+	}
+}
+
 // follow applies every image.
 func (b *Broker) follow(ctx context.Context) error {
 	var last *meta.Image
@@ -431,6 +448,7 @@ func (b *Broker) follow(ctx context.Context) error {
 }
 
 func (b *Broker) apply(last, im *meta.Image) {
+	b.recordEpoch()
 	d := dynamic(im, b.id)
 	if last == nil || changedConfig(last.BrokerConfigs[""], d.Default) || changedConfig(last.BrokerConfigs[brokerName(b.id)], d.Broker) {
 		b.refresh(im)

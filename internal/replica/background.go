@@ -126,7 +126,7 @@ func (d *logDir) commitLoop(ctx context.Context) {
 		case <-d.flush.signal:
 		}
 		for _, p := range d.flush.take() {
-			_ = p.sync() // a failure took the partition offline and told everyone
+			_ = p.sync(&d.flush) // a failure took the partition offline and told everyone
 		}
 	}
 }
@@ -159,7 +159,7 @@ func (d *logDir) flushLoop(ctx context.Context) {
 		t.Reset(d.m.o.FlushInterval)
 		d.unsyncedBytes.Store(0)
 		for _, p := range d.unsynced.take() {
-			_ = p.sync() // a failure took the partition offline and told everyone
+			_ = p.sync(&d.unsynced) // a failure took the partition offline and told everyone
 		}
 		if err := d.m.checkpoint(d); err != nil {
 			d.m.o.Logger.Error("the checkpoint file cannot be written", "dir", d.d.Path(), "err", err)

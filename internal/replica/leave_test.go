@@ -28,7 +28,7 @@ func TestParkedFetchHearsOfTheEnd(t *testing.T) {
 		},
 		"failed sync": func(b *bench, p *Partition, faults *vfs.Faults) {
 			faults.Add(vfs.Rule{Op: vfs.OpDatasync, Path: "*.log", Err: errors.New("disk on fire")})
-			_ = p.sync()
+			_ = p.sync(nil)
 		},
 		"deleted records": func(b *bench, p *Partition, _ *vfs.Faults) {
 			if _, err := p.DeleteRecords(1); err != nil {
@@ -141,7 +141,7 @@ func TestFlushMessagesHoldsAcks(t *testing.T) {
 	if got := w.take(); got != "[]" {
 		t.Fatalf("acked %s before the sync", got)
 	}
-	if err := p.sync(); err != nil {
+	if err := p.sync(nil); err != nil {
 		t.Fatal(err)
 	}
 	if got := w.take(); got != "[0/7:0]" {

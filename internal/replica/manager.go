@@ -8,7 +8,8 @@
 // image gives to this broker, leads those whose leader is this very registration, and
 // removes data only on a tombstone (never because metadata lacks it).
 //
-// Locks: one mutex per Partition, short sections, never held while the disk syncs.
+// Locks: one mutex per Partition, short sections. It is not held while the group commit
+// or the background flush syncs; delete-records and retention sync small files under it.
 // Order where two are held: Partition, then whatever a Waiter or FetchOwner locks, then
 // the queue of a connection. Nothing takes a Partition's lock while holding one of those.
 package replica
@@ -90,7 +91,7 @@ type Manager struct {
 	// appliedSelf is the registration of the latest Apply; led are the internal
 	// partitions that Roles was told this broker leads. Both belong to Apply.
 	appliedSelf model.Pair
-	led         map[model.Partition]model.LeaderEpoch
+	led         map[model.Partition]ledRole
 
 	mu struct {
 		sync.Mutex
@@ -107,6 +108,12 @@ type Manager struct {
 type appliedWaiter struct {
 	revision int64
 	done     chan struct{}
+}
+
+// ledRole is an internal partition that Roles was told of.
+type ledRole struct {
+	tp    model.TopicPartition
+	epoch model.LeaderEpoch
 }
 
 // index is an immutable lookup of the partitions this broker holds.
@@ -137,7 +144,7 @@ func New(o Options) *Manager {
 	}
 	m := &Manager{o: o}
 	m.mu.byID = map[model.Partition]*Partition{}
-	m.led = map[model.Partition]model.LeaderEpoch{}
+	m.led = map[model.Partition]ledRole{}
 	for _, d := range o.Dirs {
 		m.dirs = append(m.dirs, newLogDir(m, d))
 	}
@@ -424,20 +431,20 @@ func (m *Manager) tellRoles(ix *index) {
 			}
 		}
 	}
-	for id, epoch := range m.led {
+	for id, role := range m.led {
 		p := now[id]
 		if p != nil {
-			if e, err := p.Leader(); err == nil && e == epoch {
+			if e, err := p.Leader(); err == nil && e == role.epoch {
 				delete(now, id)
 				continue
 			}
 		}
-		m.o.Roles.Resigns(model.TopicPartition{Topic: meta.OffsetsTopic, Partition: id.Index}, epoch)
+		m.o.Roles.Resigns(role.tp, role.epoch)
 		delete(m.led, id)
 	}
 	for id, p := range now {
 		if e, err := p.Leader(); err == nil {
-			m.led[id] = e
+			m.led[id] = ledRole{p.TP, e}
 			m.o.Roles.Leads(p, e)
 		}
 	}

@@ -248,11 +248,17 @@ func (p *Partition) wakeFetchesLocked() {
 	}
 }
 
-// sync makes everything written durable: one round of the group commit. It runs on the
-// flusher's goroutine; the lock is not held while the disk works.
-func (p *Partition) sync() error {
+// sync makes everything written durable: one round for the partition, which was taken out
+// of the set from (nil for none). The lock is not held while the disk works.
+func (p *Partition) sync(from *partSet) error {
 	p.mu.Lock()
-	p.mu.queued, p.mu.unsynced = false, false
+	// Out of that set; it may still be in the other one.
+	switch from {
+	case &p.dir.flush:
+		p.mu.queued = false
+	case &p.dir.unsynced:
+		p.mu.unsynced = false
+	}
 	if p.unusableLocked() != nil {
 		p.mu.Unlock()
 		return nil

@@ -250,7 +250,7 @@ func TestDuplicateOfCommittedBatch(t *testing.T) {
 		}
 		var w acks
 		send(-1, &w)
-		if err := p.sync(); err != nil {
+		if err := p.sync(nil); err != nil {
 			t.Fatal(err)
 		}
 		if got := w.take(); got != "[0/0:0]" {
@@ -319,7 +319,7 @@ func TestFailedSyncIsFinal(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.Write()
-	if err := p.sync(); err == nil {
+	if err := p.sync(nil); err == nil {
 		t.Fatal("the failed sync is not reported")
 	}
 	if got := w.take(); got != fmt.Sprintf("[0/7:%d]", kerr.KafkaStorageError.Code) {

@@ -49,7 +49,7 @@ func TestFailedWriteInAppendTellsWhoStaged(t *testing.T) {
 					t.Fatal(off, err)
 				}
 				p.Write()
-				if err := p.sync(); err != nil {
+				if err := p.sync(nil); err != nil {
 					t.Fatal(err)
 				}
 				if got := w.take(); got != "[2/7:0]" {
