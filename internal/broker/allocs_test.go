@@ -26,12 +26,19 @@ type bench struct {
 	conn *wire.Conn
 	im   *meta.Image
 	id   model.TopicID
+	name string
 }
 
 func newBench(t testing.TB, partitions int) *bench {
+	return newBenchOn(t, vfs.NewMem(), "topic", partitions, 1)
+}
+
+// newBenchOn is a bench on that disk, with a topic of that name whose partitions have so
+// many replicas in sync, of which only this broker is real.
+func newBenchOn(t testing.TB, disk vfs.FS, name string, partitions, insync int) *bench {
 	t.Helper()
 	self := model.Pair{ID: 1, Epoch: 10}
-	d, err := storage.OpenDir(vfs.NewMem(), "/data", storage.DirOptions{ClusterID: "c", NodeID: 1, BootID: "b"})
+	d, err := storage.OpenDir(disk, "/data", storage.DirOptions{ClusterID: "c", NodeID: 1, BootID: "b"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,20 +51,24 @@ func newBench(t testing.TB, partitions int) *bench {
 		},
 	})
 	im := meta.EmptyImage()
-	topic := &meta.Topic{ID: model.NewTopicID(), Name: "topic"}
+	topic := &meta.Topic{ID: model.NewTopicID(), Name: name}
 	for range partitions {
-		topic.Partitions = append(topic.Partitions, &meta.PartitionState{
-			PartitionEpoch: 1, LeaderEpoch: 1, Leader: self, ISR: []model.Pair{self}, Replicas: []model.BrokerID{1}, MinISR: 1, FlushPolicy: "os",
-		})
+		st := &meta.PartitionState{PartitionEpoch: 1, LeaderEpoch: 1, Leader: self, MinISR: 1, FlushPolicy: "os"}
+		for i := range insync {
+			id := model.BrokerID(i + 1)
+			st.ISR = append(st.ISR, model.Pair{ID: id, Epoch: model.BrokerEpoch(10 * id)})
+			st.Replicas = append(st.Replicas, id)
+		}
+		topic.Partitions = append(topic.Partitions, st)
 	}
-	im.Revision, im.Topics["topic"], im.TopicsByID[topic.ID] = 1, topic, topic
+	im.Revision, im.Topics[name], im.TopicsByID[topic.ID] = 1, topic, topic
 	m.Apply(im)
 	b := New(Options{
 		NodeID: 1, Image: func() *meta.Image { return im }, Replicas: m, Wheel: wheel.New(clock), Clock: clock, Logger: log,
 		WaitApplied: func(context.Context, int64) error { return nil },
 	})
 	t.Cleanup(func() { b.Close(); _ = m.Close() })
-	return &bench{t: t, b: b, conn: &wire.Conn{}, im: im, id: topic.ID}
+	return &bench{t: t, b: b, conn: &wire.Conn{}, im: im, id: topic.ID, name: name}
 }
 
 // completed is the queue of one request.
@@ -72,7 +83,7 @@ func (b *bench) produceBody(version int16, partitions int) []byte {
 	req := kmsg.NewPtrProduceRequest()
 	req.Version, req.Acks, req.TimeoutMillis = version, -1, 1000
 	rt := kmsg.NewProduceRequestTopic()
-	rt.Topic, rt.TopicID = "topic", b.id
+	rt.Topic, rt.TopicID = b.name, b.id
 	for i := range int32(partitions) {
 		batch, err := record.Build(nil, record.NewTemplate(), []record.Record{{Timestamp: time.Now().UnixMilli(), Value: make([]byte, 100)}})
 		if err != nil {
