@@ -203,6 +203,20 @@ func (s *Shard) forgetTopics(e topicsDeleted) {
 	}
 }
 
+// missingTopics are the topics with offsets that do not exist: deleted while nobody led the
+// shard, or just before its leader died.
+func (s *Shard) missingTopics() []string {
+	missing := map[string]bool{}
+	for _, g := range s.groups {
+		for t := range g.offsets {
+			if !missing[t] && !s.opts.HasTopic(t) {
+				missing[t] = true
+			}
+		}
+	}
+	return sortedKeys(missing)
+}
+
 // expire removes offsets whose time is over, and then groups of which nothing is left
 // (KIP-211):
 //

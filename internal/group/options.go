@@ -36,6 +36,10 @@ type Options struct {
 	// TopicPartitions says how many partitions a topic has, 0 when there is none; it
 	// only serves the reasons in the rebalance history. nil leaves them out.
 	TopicPartitions func(topic string) int32
+	// HasTopic says whether a topic exists in an image that is at least as new as the
+	// shard's election; nil takes each to exist. It serves to remove, once a shard is
+	// loaded, the offsets of topics whose deletion no coordinator has lived to see.
+	HasTopic func(topic string) bool
 }
 
 func (o Options) withDefaults() Options {
@@ -68,6 +72,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.TopicPartitions == nil {
 		o.TopicPartitions = func(string) int32 { return 0 }
+	}
+	if o.HasTopic == nil {
+		o.HasTopic = func(string) bool { return true }
 	}
 	return o
 }

@@ -92,6 +92,7 @@ func (s *Shard) Loaded(now coordinator.Now, out *coordinator.Effects[*Call]) {
 			s.rebalance(g, "group.max.size is smaller than the group")
 		}
 	}
+	s.forgetTopics(topicsDeleted{s.missingTopics()})
 	s.watchRetention()
 	s.now, s.out = coordinator.Now{}, nil
 }

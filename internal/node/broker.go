@@ -258,6 +258,7 @@ func (b *Broker) build() {
 		OffsetsRetention:       g.OffsetsRetention,
 		RetentionCheckInterval: g.OffsetsRetentionCheckInterval,
 		TopicPartitions:        b.topicPartitions,
+		HasTopic:               func(name string) bool { return b.topicPartitions(name) > 0 },
 	}, coordinator.Options{LoadBufferBytes: g.OffsetsLoadBufferBytes, Logger: b.log})
 	b.controller = controller.New(controller.Options{
 		Store: b.o.Meta.Store, Keys: b.o.Meta.Keys, Clock: b.o.Clock, Log: b.log,
