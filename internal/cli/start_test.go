@@ -4,11 +4,15 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+
+	"github.com/kalda-io/kalda/internal/vfs"
+	"github.com/kalda-io/kalda/kerr"
 )
 
 // lockedBuffer is a stream that tests read while a command writes; wrote gets a token
@@ -139,6 +143,26 @@ func TestNodeThatFailsLater(t *testing.T) {
 	}
 	if got := s.errs.String(); got != "error: fsync /d: input/output error\n" {
 		t.Errorf("stderr %q", got)
+	}
+}
+
+// A directory that cannot be had is told with what a person at a server can do about it.
+func TestStartFailureHints(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		mode Mode
+		want string
+	}{
+		{kerr.With(kerr.InconsistentClusterID, "log directory /d belongs to cluster a, this node to b"), ModeStart,
+			"error: log directory /d belongs to cluster a, this node to b (INCONSISTENT_CLUSTER_ID)\nhint: give log.dirs another directory,"},
+		{fmt.Errorf("lock /d: %w", vfs.ErrLocked), ModeStart, "error: the data directory is in use: lock /d: locked by another process\nhint: stop the process"},
+		{fmt.Errorf("lock /d: %w", vfs.ErrLocked), ModeDev, "--ephemeral\n"},
+	} {
+		var b strings.Builder
+		code := report(&b, startFailure(c.err, StartRequest{Mode: c.mode}))
+		if code != ExitFailed || !strings.Contains(b.String(), c.want) {
+			t.Errorf("code %d, printed %q, want %q", code, b.String(), c.want)
+		}
 	}
 }
 
