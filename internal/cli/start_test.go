@@ -186,3 +186,12 @@ func TestServerFlagsAreChecked(t *testing.T) {
 		}
 	}
 }
+
+// In this version there is one factor that works, and the hint names it.
+func TestReplicationFactorHint(t *testing.T) {
+	var b strings.Builder
+	report(&b, kerr.With(kerr.InvalidReplicationFactor, "factor 3 is not possible"))
+	if want := "hint: leave the replication factor out or give 1"; !strings.Contains(b.String(), want) {
+		t.Errorf("printed %q, want %q", b.String(), want)
+	}
+}
