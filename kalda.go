@@ -25,6 +25,7 @@ import (
 
 	"github.com/kalda-io/kalda/internal/config"
 	"github.com/kalda-io/kalda/internal/node"
+	"github.com/kalda-io/kalda/internal/storage"
 	"github.com/kalda-io/kalda/internal/vfs"
 )
 
@@ -231,6 +232,15 @@ func (k *Kalda) start(ctx context.Context) error {
 
 // run opens the metadata and starts a broker for each configuration.
 func (k *Kalda) run(ctx context.Context, m node.MetaOptions, configs []*config.Config) error {
+	// The ensemble may live in a log directory: a foreign one is refused before anything
+	// is written to it.
+	for _, c := range configs {
+		for _, dir := range c.Broker().LogDirs {
+			if err := storage.CheckDir(vfs.OS{}, dir); err != nil {
+				return err
+			}
+		}
+	}
 	var err error
 	if k.meta, err = node.OpenMeta(ctx, m); err != nil {
 		return err

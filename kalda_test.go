@@ -175,6 +175,57 @@ func TestLockedDirectory(t *testing.T) {
 	}
 }
 
+// A log directory of Apache Kafka is refused as it is: not a file more, not a byte less.
+func TestForeignDirectory(t *testing.T) {
+	for name, content := range map[string]string{
+		"meta.properties":                   "#\nversion=1\ncluster.id=abc\nnode.id=1\n",
+		"orders-0/00000000000000000000.log": "records",
+	} {
+		dir := t.TempDir()
+		file := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		before := tree(t, dir)
+		k, err := kalda.StartNode(t.Context(), kalda.NodeOptions{
+			Set:    []string{"node.id=1", "listeners=PLAINTEXT://127.0.0.1:0", "kalda.http.listen=", "log.dirs=" + dir},
+			Logger: slog.New(slog.DiscardHandler),
+		})
+		if err == nil {
+			k.Close()
+			t.Fatalf("%s: started", name)
+		}
+		if !strings.Contains(err.Error(), "left untouched") {
+			t.Errorf("%s: the error is not the refusal: %v", name, err)
+		}
+		if after := tree(t, dir); after != before {
+			t.Errorf("%s: was\n%s\nis\n%s", name, before, after)
+		}
+	}
+}
+
+// tree is all paths below dir, with the content of files.
+func tree(t *testing.T, dir string) string {
+	t.Helper()
+	var b strings.Builder
+	err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			fmt.Fprintln(&b, path)
+			return err
+		}
+		content, err := os.ReadFile(path)
+		fmt.Fprintf(&b, "%s %q\n", path, content)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
 // A start that is called off ends soon, and leaves nothing.
 func TestCancelledStart(t *testing.T) {
 	dir := t.TempDir()

@@ -159,7 +159,7 @@ var (
 	// InvalidReplicationFactor is INVALID_REPLICATION_FACTOR (38). Returned for a factor below 1
 	// or above the number of brokers.
 	InvalidReplicationFactor = define(38, "INVALID_REPLICATION_FACTOR", false,
-		"the replication factor cannot be met", "use at most as many replicas as there are brokers")
+		"the replication factor cannot be met", "leave the replication factor out or give 1: this version keeps one copy of each partition")
 	// InvalidReplicaAssignment is INVALID_REPLICA_ASSIGNMENT (39). Returned for an assignment with
 	// unknown brokers, doubles or unequal lengths.
 	InvalidReplicaAssignment = define(39, "INVALID_REPLICA_ASSIGNMENT", false,

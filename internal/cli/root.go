@@ -240,7 +240,7 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	if s := cmd.SuggestionsFor(args[0]); len(s) > 0 {
 		hint = "did you mean '" + cmd.CommandPath() + " " + s[0] + "'?"
 	}
-	return &failure{what: fmt.Sprintf("unknown command %q", cmd.CommandPath()+" "+args[0]), hint: hint, code: ExitUsage}
+	return &failure{what: fmt.Sprintf("unknown command %q", strings.TrimPrefix(cmd.CommandPath()+" "+args[0], cmd.Root().Name()+" ")), hint: hint, code: ExitUsage}
 }
 
 // wantArgs checks the number of arguments; names says them as in the usage line. With

@@ -14,6 +14,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kalda-io/kalda/internal/config"
+	"github.com/kalda-io/kalda/internal/vfs"
+	"github.com/kalda-io/kalda/kerr"
 )
 
 // drainTimeout bounds an orderly stop: longer than a client's request may be parked.
@@ -231,6 +233,17 @@ func startFailure(err error, r StartRequest) error {
 			hint = "another program listens there, perhaps another 'kalda dev'; choose addresses with --kafka 127.0.0.1:0 --http 127.0.0.1:0"
 		}
 		return &failure{what: err.Error(), hint: hint, err: err}
+	}
+	if errors.Is(err, kerr.InconsistentClusterID) {
+		hint := "give log.dirs another directory, or start with the ensemble (kalda.metadata) and kalda.cluster that it belongs to"
+		return &failure{what: strings.TrimPrefix(reason(err), ": "), hint: hint, err: err}
+	}
+	if errors.Is(err, vfs.ErrLocked) {
+		hint := "stop the process that uses it, or give this one another log.dirs"
+		if r.Mode == ModeDev {
+			hint = "stop the other 'kalda dev', or choose another directory with --data or --ephemeral"
+		}
+		return &failure{what: "the data directory is in use: " + err.Error(), hint: hint, code: ExitFailed, err: err}
 	}
 	if errors.Is(err, os.ErrPermission) {
 		return &failure{what: err.Error(), hint: "check who owns the data directory", code: ExitDenied, err: err}

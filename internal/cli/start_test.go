@@ -4,11 +4,15 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+
+	"github.com/kalda-io/kalda/internal/vfs"
+	"github.com/kalda-io/kalda/kerr"
 )
 
 // lockedBuffer is a stream that tests read while a command writes; wrote gets a token
@@ -142,6 +146,26 @@ func TestNodeThatFailsLater(t *testing.T) {
 	}
 }
 
+// A directory that cannot be had is told with what a person at a server can do about it.
+func TestStartFailureHints(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		mode Mode
+		want string
+	}{
+		{kerr.With(kerr.InconsistentClusterID, "log directory /d belongs to cluster a, this node to b"), ModeStart,
+			"error: log directory /d belongs to cluster a, this node to b (INCONSISTENT_CLUSTER_ID)\nhint: give log.dirs another directory,"},
+		{fmt.Errorf("lock /d: %w", vfs.ErrLocked), ModeStart, "error: the data directory is in use: lock /d: locked by another process\nhint: stop the process"},
+		{fmt.Errorf("lock /d: %w", vfs.ErrLocked), ModeDev, "--ephemeral\n"},
+	} {
+		var b strings.Builder
+		code := report(&b, startFailure(c.err, StartRequest{Mode: c.mode}))
+		if code != ExitFailed || !strings.Contains(b.String(), c.want) {
+			t.Errorf("code %d, printed %q, want %q", code, b.String(), c.want)
+		}
+	}
+}
+
 func TestServerFlagsAreChecked(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
 		{"dev --brokers 0", "error: --brokers 0: must be at least 1"},
@@ -160,5 +184,14 @@ func TestServerFlagsAreChecked(t *testing.T) {
 		if got := s.errs.String(); !strings.Contains(got, c.want) {
 			t.Errorf("%s: stderr %q, want %q", c.args, got, c.want)
 		}
+	}
+}
+
+// In this version there is one factor that works, and the hint names it.
+func TestReplicationFactorHint(t *testing.T) {
+	var b strings.Builder
+	report(&b, kerr.With(kerr.InvalidReplicationFactor, "factor 3 is not possible"))
+	if want := "hint: leave the replication factor out or give 1"; !strings.Contains(b.String(), want) {
+		t.Errorf("printed %q, want %q", b.String(), want)
 	}
 }

@@ -127,7 +127,7 @@ type Dir struct {
 func OpenDir(fsys vfs.FS, path string, o DirOptions) (*Dir, error) {
 	d := &Dir{fs: fsys, path: path, opts: o}
 	d.run.open = map[model.Partition]bool{}
-	if err := d.refuseForeign(); err != nil {
+	if err := CheckDir(fsys, path); err != nil {
 		return nil, err
 	}
 	if err := fsys.MkdirAll(path); err != nil {
@@ -150,8 +150,11 @@ func (d *Dir) partPath(p model.Partition) string {
 	return d.file(partsDir) + string(pathSeparator) + p.String()
 }
 
-// refuseForeign looks for what Kafka leaves in its log directories.
-func (d *Dir) refuseForeign() error {
+// CheckDir refuses a directory that holds what Apache Kafka leaves in its log directories,
+// with LOG_DIR_NOT_FOUND. It only reads, and takes no lock: who puts other files into a log
+// directory asks it first. A directory that is not there yet is fine.
+func CheckDir(fsys vfs.FS, path string) error {
+	d := &Dir{fs: fsys, path: path}
 	names, err := d.fs.List(d.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
