@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/kalda-io/kalda/internal/controller"
@@ -88,6 +89,7 @@ func TestReplacedControllerWritesNothing(t *testing.T) {
 		if im.Controller != 1 {
 			t.Fatalf("controller is %d, want 1", im.Controller)
 		}
+		synctest.Wait() // what the controller still had to write for broker 2 must not be what is held
 		cut.Store(true)
 		start := time.Now()
 		if _, _, err := first.ctl.CreateTopics(c.ctx(), []meta.NewTopic{{Name: "ghost", Partitions: 1, ReplicationFactor: -1}}, false); !errors.Is(err, kerr.RequestTimedOut) {
