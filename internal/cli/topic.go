@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/kalda-io/kalda/internal/model"
 	"github.com/kalda-io/kalda/kerr"
@@ -89,6 +90,16 @@ func parseConfigs(flag string, pairs []string) (map[string]*string, error) {
 	return m, nil
 }
 
+// alias makes other a second spelling of the flag name.
+func alias(f *pflag.FlagSet, other, name string) {
+	f.SetNormalizeFunc(func(_ *pflag.FlagSet, given string) pflag.NormalizedName {
+		if given == other {
+			given = name
+		}
+		return pflag.NormalizedName(given)
+	})
+}
+
 func (a *app) topicCreate() *cobra.Command {
 	var n newTopic
 	var configs []string
@@ -100,7 +111,8 @@ func (a *app) topicCreate() *cobra.Command {
 	f := cmd.Flags()
 	f.Int32VarP(&n.partitions, "partitions", "p", -1, "number of partitions (default num.partitions of the cluster)")
 	f.Int16VarP(&n.replication, "replication", "r", -1, "number of replicas (default default.replication.factor of the cluster)")
-	f.StringArrayVarP(&configs, "config", "c", nil, "topic configuration `KEY=VALUE`")
+	f.StringArrayVarP(&configs, "config", "c", nil, "topic configuration `KEY=VALUE` (also --set)")
+	alias(f, "set", "config")
 	f.BoolVar(&n.dryRun, "dry-run", false, "only check whether it would work")
 	ifNot := f.Bool("if-not-exists", false, "a topic that exists is no failure")
 	out := outputFlag(cmd)
@@ -380,7 +392,8 @@ func (a *app) topicAlter() *cobra.Command {
 		Args:  wantArgs(false, "TOPIC"),
 	}
 	f := cmd.Flags()
-	f.StringArrayVar(&set, "set", nil, "`KEY=VALUE`; units as in the configuration (7d, 2MiB)")
+	f.StringArrayVarP(&set, "set", "c", nil, "`KEY=VALUE` (also --config); units as in the configuration (7d, 2MiB)")
+	alias(f, "config", "set")
 	f.StringArrayVar(&unset, "unset", nil, "`KEY` that goes back to the cluster's value")
 	f.StringArrayVar(&add, "append", nil, "`KEY=VALUE` added to a list")
 	f.StringArrayVar(&remove, "remove", nil, "`KEY=VALUE` taken out of a list")

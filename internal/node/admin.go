@@ -9,6 +9,7 @@ import (
 	"github.com/kalda-io/kalda/internal/controller"
 	"github.com/kalda-io/kalda/internal/meta"
 	"github.com/kalda-io/kalda/internal/model"
+	"github.com/kalda-io/kalda/kerr"
 )
 
 // adminOf sends admin calls to whichever controller of this process is elected.
@@ -70,7 +71,11 @@ func (b *Broker) controllerRules() controller.Rules {
 func normalizeConfig(kind meta.ResourceKind, name, key, value string) (string, error) {
 	switch kind {
 	case meta.ResourceTopic:
-		return config.NormalizeTopic(key, value, meta.IsInternal(name))
+		v, err := config.NormalizeTopic(key, value, meta.IsInternal(name))
+		if err == nil && key == "cleanup.policy" && meta.IsInternal(name) && v != "compact" {
+			return "", kerr.With(kerr.InvalidConfig, "cleanup.policy of %s must stay compact: %q would delete state that is still in use", name, v)
+		}
+		return v, err
 	case meta.ResourceGroup:
 		return config.NormalizeGroup(key, value)
 	default:
