@@ -2,6 +2,7 @@ package kalda_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -217,7 +218,7 @@ func tree(t *testing.T, dir string) string {
 			return err
 		}
 		content, err := os.ReadFile(path)
-		fmt.Fprintf(&b, "%s %q\n", path, content)
+		fmt.Fprintf(&b, "%s %d bytes, sha256 %x\n", path, len(content), sha256.Sum256(content))
 		return err
 	})
 	if err != nil {

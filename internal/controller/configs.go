@@ -48,7 +48,7 @@ func (p *Planner) AlterConfigs(reqs []meta.ConfigChange) ([]error, []Change) {
 	var changes []Change
 	for i, r := range reqs {
 		if times[meta.ConfigName{Kind: r.Kind, Name: r.Name}] > 1 {
-			errs[i] = kerr.With(kerr.InvalidRequest, "Each resource must appear at most once.")
+			errs[i] = kerr.With(kerr.InvalidRequest, "the resource is named more than once in this request")
 			continue
 		}
 		next, err := p.alterConfig(r)
@@ -86,11 +86,17 @@ func (p *Planner) alterConfig(r meta.ConfigChange) (map[string]string, error) {
 	touched := map[string]bool{}
 	for _, op := range r.Ops {
 		if touched[op.Key] {
-			return nil, kerr.With(kerr.InvalidRequest, "Error due to duplicate config keys: %s", op.Key)
+			return nil, kerr.With(kerr.InvalidRequest, "config %s is given more than once", op.Key)
 		}
 		touched[op.Key] = true
 		if err := p.applyConfigOp(r.Kind, next, op); err != nil {
 			return nil, err
+		}
+	}
+	if r.Kind == meta.ResourceTopic && meta.IsInternal(r.Name) {
+		// Without it the default would hold, which deletes; what would go are groups.
+		if was, ok := p.st.Config(r.Kind, r.Name)[keyCleanupPolicy]; ok && next[keyCleanupPolicy] == "" {
+			return nil, kerr.With(kerr.InvalidConfig, "%s of the internal topic %s stays %s", keyCleanupPolicy, r.Name, was)
 		}
 	}
 	// Only what the request touches is checked: a value that an older version accepted
@@ -114,7 +120,7 @@ func (p *Planner) checkResource(r meta.ConfigChange) error {
 	switch r.Kind {
 	case meta.ResourceTopic:
 		if n := p.st.TopicNames[r.Name]; n == nil || n.Status != meta.TopicLive {
-			return kerr.With(kerr.UnknownTopicOrPartition, "Topic '%s' does not exist.", r.Name)
+			return kerr.With(kerr.UnknownTopicOrPartition, "there is no topic %q", r.Name)
 		}
 	case meta.ResourceBroker:
 		if r.Name == "" {
@@ -125,13 +131,13 @@ func (p *Planner) checkResource(r meta.ConfigChange) error {
 				return nil
 			}
 		}
-		return kerr.With(kerr.BrokerIDNotRegistered, "No broker with id %s is registered.", r.Name)
+		return kerr.With(kerr.BrokerIDNotRegistered, "no broker %s is registered", r.Name)
 	case meta.ResourceGroup:
 		if r.Name == "" {
-			return kerr.With(kerr.InvalidRequest, "Default group resources are not allowed.")
+			return kerr.With(kerr.InvalidRequest, "a group's configuration needs the group's name")
 		}
 	default:
-		return kerr.With(kerr.InvalidRequest, "Configs of resource type %d cannot be changed.", int8(r.Kind))
+		return kerr.With(kerr.InvalidRequest, "resources of type %d have no configuration to change", int8(r.Kind))
 	}
 	return nil
 }
@@ -143,7 +149,7 @@ func (p *Planner) applyConfigOp(kind meta.ResourceKind, config map[string]string
 		return nil
 	}
 	if op.Value == nil {
-		return kerr.With(kerr.InvalidRequest, "The value of %s is null, which only DELETE allows.", op.Key)
+		return kerr.With(kerr.InvalidRequest, "config %s has no value, which only a deletion may lack", op.Key)
 	}
 	switch op.Op {
 	case meta.ConfigSet:
@@ -151,14 +157,14 @@ func (p *Planner) applyConfigOp(kind meta.ResourceKind, config map[string]string
 		return nil
 	case meta.ConfigAppend, meta.ConfigSubtract:
 	default:
-		return kerr.With(kerr.InvalidRequest, "Unknown config operation %d.", int8(op.Op))
+		return kerr.With(kerr.InvalidRequest, "operation %d on a config is not known", int8(op.Op))
 	}
 	verb := "APPEND to"
 	if op.Op == meta.ConfigSubtract {
 		verb = "SUBTRACT from"
 	}
 	if p.rules.Config.List == nil || !p.rules.Config.List(kind, op.Key) {
-		return kerr.With(kerr.InvalidConfig, "Can't %s key %s because its type is not LIST.", verb, op.Key)
+		return kerr.With(kerr.InvalidConfig, "cannot %s config %s: it is not a list", verb, op.Key)
 	}
 	value, ok := config[op.Key]
 	if !ok && p.rules.Config.Default != nil {
@@ -202,9 +208,9 @@ func (p *Planner) UpdateFeatures(reqs []meta.FeatureUpdate) ([]error, []Change) 
 		}
 		switch {
 		case seen[r.Name]:
-			errs[i] = kerr.With(kerr.InvalidRequest, "Feature %s appears twice.", r.Name)
+			errs[i] = kerr.With(kerr.InvalidRequest, "feature %s is named more than once", r.Name)
 		case !ok:
-			errs[i] = kerr.With(kerr.InvalidUpdateVersion, "Feature %s is not known.", r.Name)
+			errs[i] = kerr.With(kerr.InvalidUpdateVersion, "feature %s is not known here", r.Name)
 		case r.Level != 0 && (r.Level < known.Min || r.Level > known.Max):
 			errs[i] = kerr.With(kerr.InvalidUpdateVersion,
 				"Level %d of feature %s is not supported: this version supports %d to %d.", r.Level, r.Name, known.Min, known.Max)

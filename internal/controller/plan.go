@@ -207,4 +207,6 @@ func (p *Planner) flushPolicy(config map[string]string, rf int) string {
 const (
 	keyMinISR      = "min.insync.replicas"
 	keyFlushPolicy = "kalda.flush.policy"
+	// keyCleanupPolicy is fixed for internal topics.
+	keyCleanupPolicy = "cleanup.policy"
 )

@@ -35,7 +35,7 @@ func checkTopicName(name string) error {
 	default:
 		return nil
 	}
-	return kerr.With(kerr.InvalidTopicException, "Topic name is invalid: %s", why)
+	return kerr.With(kerr.InvalidTopicException, "not a topic name: %s", why)
 }
 
 // metricName is what a topic is called where dots and underscores are the same, which
@@ -131,7 +131,7 @@ func (p *Planner) CreateTopics(reqs []meta.NewTopic, newID func() model.TopicID)
 	for i, r := range reqs {
 		res := &results[i]
 		if times[r.Name] > 1 {
-			res.Err = kerr.With(kerr.InvalidRequest, "Duplicate topic name.")
+			res.Err = kerr.With(kerr.InvalidRequest, "the topic is named more than once in this request")
 			continue
 		}
 		assignment, err := p.checkNewTopic(&r, taken, pl)
@@ -155,13 +155,13 @@ func (p *Planner) checkNewTopic(r *meta.NewTopic, taken map[string]string, pl *p
 		return nil, err
 	}
 	if isInternal(r.Name) && !r.Internal {
-		return nil, kerr.With(kerr.InvalidTopicException, "Topic '%s' is internal: it is created when it is needed.", r.Name)
+		return nil, kerr.With(kerr.InvalidTopicException, "%q is an internal topic: it is created when it is needed", r.Name)
 	}
 	if p.st.TopicNames[r.Name] != nil {
-		return nil, kerr.With(kerr.TopicAlreadyExists, "Topic '%s' already exists.", r.Name)
+		return nil, kerr.With(kerr.TopicAlreadyExists, "there is a topic %q already", r.Name)
 	}
 	if other, ok := taken[metricName(r.Name)]; ok {
-		return nil, kerr.With(kerr.InvalidTopicException, "Topic '%s' collides with existing topic: %s", r.Name, other)
+		return nil, kerr.With(kerr.InvalidTopicException, "%q cannot be told from the topic %q in names of metrics, where '.' and '_' are the same", r.Name, other)
 	}
 	conf, err := p.normalizeConfig(meta.ResourceTopic, r.Name, r.Config)
 	if err != nil {
@@ -184,7 +184,7 @@ func (p *Planner) checkNewTopic(r *meta.NewTopic, taken map[string]string, pl *p
 	}
 	switch {
 	case n <= 0:
-		return nil, kerr.With(kerr.InvalidPartitions, "Number of partitions was set to an invalid non-positive value.")
+		return nil, kerr.With(kerr.InvalidPartitions, "a topic needs at least 1 partition")
 	case n > p.rules.MaxPartitionsPerTopic:
 		return nil, p.tooManyPartitions(int(n))
 	}
@@ -196,7 +196,7 @@ func (p *Planner) checkNewTopic(r *meta.NewTopic, taken map[string]string, pl *p
 }
 
 func (p *Planner) tooManyPartitions(n int) error {
-	return kerr.With(kerr.InvalidPartitions, "%d partitions are more than the %d that one topic may have.", n, p.rules.MaxPartitionsPerTopic)
+	return kerr.With(kerr.InvalidPartitions, "%d partitions are more than the %d that one topic may have", n, p.rules.MaxPartitionsPerTopic)
 }
 
 func (pl *placement) countAll(assignment [][]model.BrokerID) {
@@ -208,7 +208,7 @@ func (pl *placement) countAll(assignment [][]model.BrokerID) {
 // replicationFactor resolves a wish (-1 for none) against the active brokers.
 func (p *Planner) replicationFactor(want int16, brokers int) (int, error) {
 	if brokers == 0 {
-		return 0, kerr.With(kerr.InvalidReplicationFactor, "Unable to place partitions: no broker is active.")
+		return 0, kerr.With(kerr.InvalidReplicationFactor, "no broker is active that could hold partitions")
 	}
 	if want == -1 {
 		if want = p.rules.DefaultReplicationFactor; want == 0 {
@@ -217,12 +217,12 @@ func (p *Planner) replicationFactor(want int16, brokers int) (int, error) {
 	}
 	switch {
 	case want <= 0:
-		return 0, kerr.With(kerr.InvalidReplicationFactor, "Replication factor was set to an invalid non-positive value.")
+		return 0, kerr.With(kerr.InvalidReplicationFactor, "a topic needs at least 1 copy of each partition")
 	case want > p.rules.MaxReplicationFactor:
 		return 0, p.tooManyReplicas(int(want))
 	case int(want) > brokers:
 		return 0, kerr.With(kerr.InvalidReplicationFactor,
-			"The target replication factor of %d cannot be reached because only %d broker(s) are active.", want, brokers)
+			"%d copies of each partition need as many active brokers; there are %d", want, brokers)
 	}
 	return int(want), nil
 }
@@ -230,40 +230,40 @@ func (p *Planner) replicationFactor(want int16, brokers int) (int, error) {
 func (p *Planner) tooManyReplicas(rf int) error {
 	if p.rules.MaxReplicationFactor == 1 {
 		return kerr.With(kerr.InvalidReplicationFactor,
-			"Replication factor %d is not possible: this version of kalda keeps one copy of each partition, replication is not built yet. Leave the replication factor unset or use 1.", rf)
+			"replication factor %d: this version of kalda keeps one copy of each partition; leave the factor unset or give 1", rf)
 	}
-	return kerr.With(kerr.InvalidReplicationFactor, "Replication factor %d is larger than the maximum of %d.", rf, p.rules.MaxReplicationFactor)
+	return kerr.With(kerr.InvalidReplicationFactor, "replication factor %d is above the largest possible, %d", rf, p.rules.MaxReplicationFactor)
 }
 
 // checkAssignment validates replicas that the client chose. rf is the factor that every
 // partition must have; 0 means that of the first.
 func (p *Planner) checkAssignment(assignment [][]model.BrokerID, rf int) error {
 	if len(assignment) == 0 {
-		return kerr.With(kerr.InvalidReplicaAssignment, "The manual partition assignment is empty.")
+		return kerr.With(kerr.InvalidReplicaAssignment, "the replica assignment has no partitions")
 	}
 	for n, replicas := range assignment {
 		if len(replicas) == 0 {
-			return kerr.With(kerr.InvalidReplicaAssignment, "The manual partition assignment includes an empty replica list for partition %d.", n)
+			return kerr.With(kerr.InvalidReplicaAssignment, "the replica assignment names no broker for partition %d", n)
 		}
 		if rf == 0 {
 			rf = len(replicas)
 		}
 		if len(replicas) != rf {
 			return kerr.With(kerr.InvalidReplicaAssignment,
-				"The manual partition assignment includes a partition with %d replica(s), but this is not consistent with previous partitions, which have %d replica(s).", len(replicas), rf)
+				"the replica assignment gives one partition %d brokers and another %d", len(replicas), rf)
 		}
 		for i, id := range replicas {
 			if slices.Contains(replicas[:i], id) {
-				return kerr.With(kerr.InvalidReplicaAssignment, "The manual partition assignment includes the broker %d more than once.", id)
+				return kerr.With(kerr.InvalidReplicaAssignment, "the replica assignment names broker %d twice for one partition", id)
 			}
 			if p.st.BrokerStates[id] == nil {
-				return kerr.With(kerr.InvalidReplicaAssignment, "The manual partition assignment includes broker %d, but no such broker is registered.", id)
+				return kerr.With(kerr.InvalidReplicaAssignment, "the replica assignment names broker %d, which is not registered", id)
 			}
 		}
 		if !slices.ContainsFunc(replicas, func(id model.BrokerID) bool {
 			return p.st.BrokerStates[id].Status == meta.BrokerActive
 		}) {
-			return kerr.With(kerr.InvalidReplicaAssignment, "All brokers of partition %d are fenced or draining.", n)
+			return kerr.With(kerr.InvalidReplicaAssignment, "none of the brokers of partition %d is active", n)
 		}
 	}
 	if rf > int(p.rules.MaxReplicationFactor) {
@@ -342,10 +342,10 @@ func (p *Planner) DeleteTopics(ids []model.TopicID, nowMs int64) ([]error, []Cha
 		r := p.st.Topics[id]
 		switch {
 		case slices.Index(ids, id) != i:
-			errs[i] = kerr.With(kerr.InvalidRequest, "Duplicate topic id.")
+			errs[i] = kerr.With(kerr.InvalidRequest, "the topic id is given more than once in this request")
 			continue
 		case r == nil || r.Status != meta.TopicLive:
-			errs[i] = kerr.With(kerr.UnknownTopicID, "No topic has the id %s.", id)
+			errs[i] = kerr.With(kerr.UnknownTopicID, "no topic has the id %s", id)
 			continue
 		}
 		rec := *r
@@ -374,7 +374,7 @@ func (p *Planner) CreatePartitions(reqs []meta.MorePartitions) ([]error, []Chang
 	var changes []Change
 	for i, r := range reqs {
 		if times[r.Topic] > 1 {
-			errs[i] = kerr.With(kerr.InvalidRequest, "Duplicate topic name.")
+			errs[i] = kerr.With(kerr.InvalidRequest, "the topic is named more than once in this request")
 			continue
 		}
 		cs, err := p.createPartitions(r, pl)
@@ -387,16 +387,16 @@ func (p *Planner) CreatePartitions(reqs []meta.MorePartitions) ([]error, []Chang
 func (p *Planner) createPartitions(r meta.MorePartitions, pl *placement) ([]Change, error) {
 	name := p.st.TopicNames[r.Topic]
 	if name == nil || name.Status != meta.TopicLive {
-		return nil, kerr.With(kerr.UnknownTopicOrPartition, "Topic '%s' does not exist.", r.Topic)
+		return nil, kerr.With(kerr.UnknownTopicOrPartition, "there is no topic %q", r.Topic)
 	}
 	rec := *p.st.Topics[name.ID]
 	add := int(r.Count - rec.Partitions)
 	switch {
 	case add == 0:
-		return nil, kerr.With(kerr.InvalidPartitions, "Topic already has %d partition(s).", r.Count)
+		return nil, kerr.With(kerr.InvalidPartitions, "the topic has %d partitions already", r.Count)
 	case r.Count < rec.Partitions:
 		return nil, kerr.With(kerr.InvalidPartitions,
-			"The topic %s currently has %d partition(s); %d would not be an increase.", r.Topic, rec.Partitions, r.Count)
+			"topic %s has %d partitions; %d would not be more", r.Topic, rec.Partitions, r.Count)
 	case r.Count > p.rules.MaxPartitionsPerTopic:
 		return nil, p.tooManyPartitions(int(r.Count))
 	}
@@ -405,7 +405,7 @@ func (p *Planner) createPartitions(r meta.MorePartitions, pl *placement) ([]Chan
 	if assignment != nil {
 		if len(assignment) != add {
 			return nil, kerr.With(kerr.InvalidReplicaAssignment,
-				"Attempted to add %d additional partition(s), but %d assignment(s) were specified.", add, len(assignment))
+				"%d partitions are to be added, but %d are assigned", add, len(assignment))
 		}
 		if err := p.checkAssignment(assignment, rf); err != nil {
 			return nil, err
@@ -414,7 +414,7 @@ func (p *Planner) createPartitions(r meta.MorePartitions, pl *placement) ([]Chan
 	} else {
 		if rf > len(pl.brokers) {
 			return nil, kerr.With(kerr.InvalidReplicationFactor,
-				"The target replication factor of %d cannot be reached because only %d broker(s) are active.", rf, len(pl.brokers))
+				"%d copies of each partition need as many active brokers; there are %d", rf, len(pl.brokers))
 		}
 		assignment = pl.extend(p.st.Partitions[name.ID][:rec.Partitions], add, rf)
 	}
