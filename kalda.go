@@ -185,6 +185,12 @@ func (k *Kalda) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("kalda: %w", err)
 	}
+	// A log directory, Kafka's or our own, is no data directory: ours has one per broker
+	// below it.
+	if _, err := os.Stat(filepath.Join(dir, "meta.properties")); err == nil {
+		return fmt.Errorf("kalda: %s is itself a log directory (it holds meta.properties) and was left untouched: "+
+			"give an empty directory, or one that an earlier run made", dir)
+	}
 	k.dir = dir
 	host, portText, err := net.SplitHostPort(k.opts.Kafka)
 	if err != nil {

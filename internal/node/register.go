@@ -195,4 +195,3 @@ func (b *Broker) awaitActive(ctx context.Context) error {
 	}
 	return b.replicas.WaitApplied(ctx, im.Revision)
 }
-

@@ -49,4 +49,3 @@ func (b *Broker) fail(err error) {
 	}
 	b.log.Error("a part of the broker failed", "err", err)
 }
-
