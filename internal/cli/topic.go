@@ -92,11 +92,12 @@ func parseConfigs(flag string, pairs []string) (map[string]*string, error) {
 
 // alias makes other a second spelling of the flag name.
 func alias(f *pflag.FlagSet, other, name string) {
-	f.SetNormalizeFunc(func(_ *pflag.FlagSet, given string) pflag.NormalizedName {
+	before := f.GetNormalizeFunc()
+	f.SetNormalizeFunc(func(f *pflag.FlagSet, given string) pflag.NormalizedName {
 		if given == other {
 			given = name
 		}
-		return pflag.NormalizedName(given)
+		return before(f, given)
 	})
 }
 
@@ -113,6 +114,7 @@ func (a *app) topicCreate() *cobra.Command {
 	f.Int16VarP(&n.replication, "replication", "r", -1, "number of replicas (default default.replication.factor of the cluster)")
 	f.StringArrayVarP(&configs, "config", "c", nil, "topic configuration `KEY=VALUE` (also --set)")
 	alias(f, "set", "config")
+	alias(f, "replication-factor", "replication") // as Kafka's tool calls it
 	f.BoolVar(&n.dryRun, "dry-run", false, "only check whether it would work")
 	ifNot := f.Bool("if-not-exists", false, "a topic that exists is no failure")
 	out := outputFlag(cmd)
