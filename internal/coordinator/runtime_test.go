@@ -127,7 +127,7 @@ func TestLoadRetriesReadErrors(t *testing.T) {
 		l.mu.Lock()
 		l.mu.readErr = nil
 		l.mu.Unlock()
-		time.Sleep(time.Second) // fake: the backoff passes
+		<-time.After(time.Second) // fake: the backoff passes
 		synctest.Wait()
 		expect(t, send(r, "get a"), "=1")
 	})
@@ -212,15 +212,15 @@ func TestFailedAppendReloads(t *testing.T) {
 		expect(t, send(r, "put a 2"), "COORDINATOR_NOT_AVAILABLE")
 		expect(t, parked, "COORDINATOR_NOT_AVAILABLE")
 		expect(t, send(r, "get a"), "COORDINATOR_LOAD_IN_PROGRESS")
-		time.Sleep(100 * time.Millisecond) // fake: the backoff
+		<-time.After(100 * time.Millisecond) // fake: the backoff
 		synctest.Wait()
 		expect(t, send(r, "get a"), "=1") // not 2, which is not in the log
 		expect(t, send(r, "put a 3"), "COORDINATOR_NOT_AVAILABLE")
 		l.failAppends(nil)
-		time.Sleep(199 * time.Millisecond) // it has doubled
+		<-time.After(199 * time.Millisecond) // it has doubled
 		synctest.Wait()
 		expect(t, send(r, "get a"), "COORDINATOR_LOAD_IN_PROGRESS")
-		time.Sleep(time.Millisecond)
+		<-time.After(time.Millisecond)
 		synctest.Wait()
 		expect(t, send(r, "put a 4"), "ok")
 		l.failAppends(kerr.MessageTooLarge)
@@ -292,7 +292,7 @@ func TestDeadline(t *testing.T) {
 		synctest.Wait()
 		began := time.Now()
 		q := send(r, "alarm 90s")
-		time.Sleep(2 * time.Minute)
+		<-time.After(2 * time.Minute)
 		synctest.Wait()
 		expect(t, q, "woken")
 		if d := q.at.Sub(began); d != 90*time.Second {
@@ -314,9 +314,9 @@ func TestCallsComeBeforeDeadlines(t *testing.T) {
 		l.mu.gate = gate
 		l.mu.Unlock()
 		put := send(r, "put a 1")
-		time.Sleep(9 * time.Second)
+		<-time.After(9 * time.Second)
 		calm := send(r, "calm")
-		time.Sleep(9 * time.Second)
+		<-time.After(9 * time.Second)
 		gate <- struct{}{}
 		synctest.Wait()
 		expect(t, put, "ok")

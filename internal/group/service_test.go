@@ -230,7 +230,7 @@ func TestServiceCopiesTheBody(t *testing.T) {
 			t.Fatalf("client %s at %s", m.ClientID, m.ClientHost)
 		}
 		// In the bubble's time the session runs out by itself.
-		time.Sleep(11 * time.Second)
+		<-time.After(11 * time.Second)
 		synctest.Wait()
 		if g := ask(d, nil).(*kmsg.DescribeGroupsResponse).Groups[0]; g.State != "Empty" {
 			t.Fatalf("state is %s", g.State)

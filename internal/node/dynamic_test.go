@@ -233,7 +233,7 @@ func topicScripts() map[string]dynScript {
 		}},
 		"segment.ms": {run: func(d *dyn) {
 			d.fill(1, 10)
-			time.Sleep(10 * time.Minute)
+			<-time.After(10 * time.Minute)
 			d.fill(1, 10)
 			d.want("segments before", d.segments(0), 1)
 			d.alter("60000")
@@ -253,7 +253,7 @@ func topicScripts() map[string]dynScript {
 				return n
 			}
 			rolled()
-			time.Sleep(30 * time.Minute)
+			<-time.After(30 * time.Minute)
 			d.want("rolled before", rolled(), 0)
 			d.alter("3600000")
 			if n := rolled(); n == 0 || n == 64 {
@@ -280,21 +280,21 @@ func topicScripts() map[string]dynScript {
 		}},
 		"retention.ms": {run: func(d *dyn) {
 			d.fill(3, 10)
-			time.Sleep(retentionRound)
+			<-time.After(retentionRound)
 			start, _, _ := d.log()
 			d.want("start before", start, model.Offset(0))
 			d.alter("60000")
-			time.Sleep(retentionRound)
+			<-time.After(retentionRound)
 			start, _, _ = d.log()
 			d.want("start", start, model.Offset(3))
 		}},
 		"retention.bytes": {fixed: map[string]string{"segment.bytes": "1024"}, run: func(d *dyn) {
 			d.fill(10, 600)
-			time.Sleep(retentionRound)
+			<-time.After(retentionRound)
 			start, _, _ := d.log()
 			d.want("start before", start, model.Offset(0))
 			d.alter("2048")
-			time.Sleep(retentionRound)
+			<-time.After(retentionRound)
 			start, _, _ = d.log()
 			if start < 6 || start > 8 {
 				d.Errorf("start %d: the newest 2 KiB of 10 batches of 670 bytes must stay", start)
@@ -330,16 +330,16 @@ func topicScripts() map[string]dynScript {
 		}},
 		"flush.ms": {fixed: os(), run: func(d *dyn) {
 			d.fill(1, 10)
-			time.Sleep(time.Second)
+			<-time.After(time.Second)
 			_, flushed, _ := d.log()
 			d.want("flushed before", flushed, model.Offset(0))
-			time.Sleep(10 * time.Second)
+			<-time.After(10 * time.Second)
 			d.alter("100")
 			d.fill(1, 10)
-			time.Sleep(99 * time.Millisecond)
+			<-time.After(99 * time.Millisecond)
 			_, flushed, _ = d.log()
 			d.want("flushed after 99 ms", flushed, model.Offset(1))
-			time.Sleep(2 * time.Millisecond)
+			<-time.After(2 * time.Millisecond)
 			_, flushed, _ = d.log()
 			d.want("flushed after 101 ms", flushed, model.Offset(2))
 		}},
@@ -391,12 +391,12 @@ func brokerScripts() map[string]dynScript {
 			tpl := record.NewTemplate()
 			tpl.ProducerID, tpl.ProducerEpoch, tpl.BaseSequence = 7, 0, 0
 			d.want("first", d.send(0, tpl, 10, 0).BaseOffset, int64(0))
-			time.Sleep(retentionRound)
+			<-time.After(retentionRound)
 			r := d.send(0, tpl, 10, 0)
 			d.Log(r)
 			d.want("again", r.BaseOffset, int64(0))
 			d.alter("60000")
-			time.Sleep(retentionRound)
+			<-time.After(retentionRound)
 			d.want("after its producer was forgotten", d.send(0, tpl, 10, 0).BaseOffset, int64(1))
 		}},
 	}

@@ -48,7 +48,7 @@ func TestReload(t *testing.T) {
 		if n := b.opts.Load().NumPartitions; n != 1 {
 			t.Errorf("num.partitions is %d without a restart", n)
 		}
-		time.Sleep(retentionRound)
+		<-time.After(retentionRound)
 		if start, _, _ := d.log(); start != 3 {
 			t.Errorf("the log starts at %d: the new retention does not hold", start)
 		}
