@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -72,9 +73,9 @@ func newBenchOn(t testing.TB, disk vfs.FS, name string, partitions, insync int) 
 }
 
 // completed is the queue of one request.
-type completed struct{ n int }
+type completed struct{ n atomic.Int32 }
 
-func (c *completed) Ready(*wire.Pending) { c.n++ }
+func (c *completed) Ready(*wire.Pending) { c.n.Add(1) }
 
 // body is a request's body without its header.
 func body(req kmsg.Request) []byte { return req.AppendTo(nil) }
@@ -113,12 +114,12 @@ func TestProduceAllocatesNothing(t *testing.T) {
 		step := func() {
 			copy(buf, frame) // the batches are stamped in place
 			p.Body, p.Resp, p.Encode, p.State = buf, p.Resp[:0], nil, nil
-			before := q.n
+			before := q.n.Load()
 			if got := b.b.Handle(p); got != wire.Parked {
 				t.Fatal(got, p.CloseReason)
 			}
 			b.b.Flush(b.conn)
-			if q.n != before+1 {
+			if q.n.Load() != before+1 {
 				t.Fatal("not answered by the end of its drain")
 			}
 			p.Encode.EncodeAnswer(p)

@@ -27,8 +27,8 @@ func (b *bench) produced(t *testing.T, version int16, done func(q *completed)) [
 	if done != nil {
 		done(&q)
 	}
-	if q.n != 1 {
-		t.Fatalf("completed %d times", q.n)
+	if q.n.Load() != 1 {
+		t.Fatalf("completed %d times", q.n.Load())
 	}
 	p.Encode.EncodeAnswer(p)
 	resp := kmsg.NewPtrProduceResponse()
@@ -69,7 +69,7 @@ func TestProduceTimesOut(t *testing.T) {
 		go func() { b.b.o.Wheel.Run(ctx); close(ended) }()
 		began := time.Now()
 		ps := b.produced(t, 9, func(q *completed) {
-			for synctest.Wait(); q.n == 0; synctest.Wait() {
+			for synctest.Wait(); q.n.Load() == 0; synctest.Wait() {
 				<-time.After(time.Millisecond)
 			}
 		})

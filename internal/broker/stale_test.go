@@ -20,11 +20,11 @@ func TestExpiryOfAnEarlierUseIsIgnored(t *testing.T) {
 		p.Bind(&queue)
 		ps = b.newProduceState(p)
 		ps.handled(time.Second)
-		if queue.n != 1 {
+		if queue.n.Load() != 1 {
 			t.Fatal("a request without partitions is not complete")
 		}
 		ps.EncodeAnswer(p)
-		queue.n = 0
+		queue.n.Store(0)
 		p2 := &wire.Pending{}
 		p2.Bind(&queue)
 		again := b.newProduceState(p2)
@@ -38,12 +38,12 @@ func TestExpiryOfAnEarlierUseIsIgnored(t *testing.T) {
 	ps.Acked(second, ps.gen, nil)
 	ps.handled(time.Minute)
 	ps.Expire(&ps.expiry, 3*time.Second)
-	if queue.n != 0 {
+	if queue.n.Load() != 0 {
 		t.Fatal("the request is answered although its first partition has no ack")
 	}
 	var w replica.Waiter = ps
 	w.Acked(first, ps.gen, nil)
-	if queue.n != 1 || ps.slots[first].err != nil || ps.slots[second].err != nil {
-		t.Fatalf("completed %d times, slots %+v", queue.n, ps.slots)
+	if queue.n.Load() != 1 || ps.slots[first].err != nil || ps.slots[second].err != nil {
+		t.Fatalf("completed %d times, slots %+v", queue.n.Load(), ps.slots)
 	}
 }

@@ -33,15 +33,20 @@ func httpServer(ready func() error, metrics http.Handler) *http.Server {
 
 // serveHTTP serves until ctx ends.
 func serveHTTP(ctx context.Context, s *http.Server, ln net.Listener) error {
+	done := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
+		defer close(done)
 		grace, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		if s.Shutdown(grace) != nil {
 			_ = s.Close()
 		}
 	})
-	defer stop()
-	if err := s.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+	err := s.Serve(ln)
+	if !stop() {
+		<-done // Serve returns when the shutdown begins, not when it is over
+	}
+	if !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil
