@@ -109,7 +109,7 @@ func (p *Planner) partitionChanges(f func(part model.Partition, ps *meta.Partiti
 				continue
 			}
 			urgency := 2
-			if r := p.st.Topics[id]; r != nil && isInternal(r.Name) {
+			if r := p.st.Topics[id]; r != nil && meta.IsInternal(r.Name) {
 				urgency = 0
 			} else if next.LeaderEpoch != ps.LeaderEpoch {
 				urgency = 1

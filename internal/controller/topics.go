@@ -1,7 +1,6 @@
 package controller
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
@@ -9,34 +8,6 @@ import (
 	"github.com/kalda-io/kalda/internal/model"
 	"github.com/kalda-io/kalda/kerr"
 )
-
-// internalTopics are the names that only kalda itself creates.
-var internalTopics = [...]string{"__consumer_offsets", "__transaction_state", "__share_group_state", "__cluster_metadata"}
-
-func isInternal(name string) bool { return slices.Contains(internalTopics[:], name) }
-
-// maxTopicName is the longest name of a topic, in characters (Kafka's Topic class).
-const maxTopicName = 249
-
-// checkTopicName applies Kafka's rules for names.
-func checkTopicName(name string) error {
-	var why string
-	switch {
-	case name == "":
-		why = "the empty string is not allowed"
-	case name == "." || name == "..":
-		why = fmt.Sprintf("'%s' is not allowed", name)
-	case len(name) > maxTopicName:
-		why = fmt.Sprintf("the length of '%s' is longer than the max allowed length %d", name, maxTopicName)
-	case strings.ContainsFunc(name, func(r rune) bool {
-		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '.' && r != '_' && r != '-'
-	}):
-		why = fmt.Sprintf("'%s' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'", name)
-	default:
-		return nil
-	}
-	return kerr.With(kerr.InvalidTopicException, "not a topic name: %s", why)
-}
 
 // metricName is what a topic is called where dots and underscores are the same, which
 // is why two names that differ only there may not both exist.
@@ -151,10 +122,10 @@ func (p *Planner) CreateTopics(reqs []meta.NewTopic, newID func() model.TopicID)
 // checkNewTopic validates one topic, normalizes its config, and returns the replicas of
 // its partitions.
 func (p *Planner) checkNewTopic(r *meta.NewTopic, taken map[string]string, pl *placement) ([][]model.BrokerID, error) {
-	if err := checkTopicName(r.Name); err != nil {
+	if err := meta.CheckTopicName(r.Name); err != nil {
 		return nil, err
 	}
-	if isInternal(r.Name) && !r.Internal {
+	if meta.IsInternal(r.Name) && !r.Internal {
 		return nil, kerr.With(kerr.InvalidTopicException, "%q is an internal topic: it is created when it is needed", r.Name)
 	}
 	if p.st.TopicNames[r.Name] != nil {

@@ -169,12 +169,15 @@ func (im *Image) BrokerIDs() []model.BrokerID { return slices.Sorted(maps.Keys(i
 // OffsetsTopic is the internal topic that holds the groups' state.
 const OffsetsTopic = "__consumer_offsets"
 
-// TransactionTopic is the internal topic that will hold the transactions' state; the
-// name is reserved.
-const TransactionTopic = "__transaction_state"
-
-// IsInternal says whether name is an internal topic's.
-func IsInternal(name string) bool { return name == OffsetsTopic || name == TransactionTopic }
+// IsInternal says whether name is one that only kalda itself creates: the groups' topic,
+// and those whose names Kafka keeps for transactions, share groups and its own quorum.
+func IsInternal(name string) bool {
+	switch name {
+	case OffsetsTopic, "__transaction_state", "__share_group_state", "__cluster_metadata":
+		return true
+	}
+	return false
+}
 
 // maxTopicName is the longest topic name: with its partition it must fit a file name
 // in Kafka.
