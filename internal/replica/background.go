@@ -116,21 +116,6 @@ func (m *Manager) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// commitLoop is the group commit: one sync at a time per directory. What is appended
-// while the disk works shares the next one.
-func (d *logDir) commitLoop(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-d.flush.signal:
-		}
-		for _, p := range d.flush.take() {
-			_ = p.sync(&d.flush) // a failure took the partition offline and told everyone
-		}
-	}
-}
-
 // flushLoop bounds the unsynced tail and advances the recovery points: a round every
 // FlushInterval, sooner when a topic's flush.ms or the bound in bytes asks for it.
 func (d *logDir) flushLoop(ctx context.Context) {
@@ -158,8 +143,13 @@ func (d *logDir) flushLoop(ctx context.Context) {
 		next = d.m.o.Clock.Boot() + d.m.o.FlushInterval
 		t.Reset(d.m.o.FlushInterval)
 		d.unsyncedBytes.Store(0)
+		journal := d.d.Journal()
+		mark, all := journal.Mark(), true
 		for _, p := range d.unsynced.take() {
-			_ = p.sync(&d.unsynced) // a failure took the partition offline and told everyone
+			all = p.sync(&d.unsynced) && all
+		}
+		if all {
+			journal.Release(mark)
 		}
 		if err := d.m.checkpoint(d); err != nil {
 			d.m.o.Logger.Error("the checkpoint file cannot be written", "dir", d.d.Path(), "err", err)
@@ -231,9 +221,9 @@ func (m *Manager) checkpoint(d *logDir) error {
 			continue
 		}
 		p.mu.Lock()
-		if p.unusableLocked() == nil && p.mu.checkpointed != p.mu.log.FlushedOffset() {
+		if p.unusableLocked() == nil && p.mu.checkpointed != p.mu.log.RecoveryPoint() {
 			entries = append(entries, p.mu.log.CheckpointEntry(p.mu.state.HighWatermark()))
-			p.mu.checkpointed = p.mu.log.FlushedOffset()
+			p.mu.checkpointed = p.mu.log.RecoveryPoint()
 		}
 		p.mu.Unlock()
 	}

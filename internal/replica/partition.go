@@ -48,7 +48,7 @@ type Partition struct {
 		staged int64
 		// used is set by appends and reads, cleared when idle logs are looked for.
 		used bool
-		// checkpointed is the flushed offset of the latest checkpoint.
+		// checkpointed is the recovery point of the latest checkpoint.
 		checkpointed model.Offset
 	}
 }
@@ -152,13 +152,7 @@ func (p *Partition) progressLocked(before model.Offset) {
 	} else {
 		moved = p.mu.state.Acked(end)
 		if end > before {
-			var within time.Duration
-			if !p.mu.unsynced {
-				p.mu.unsynced = true
-				p.dir.unsynced.add(p)
-				within = p.settings.Load().FlushInterval
-			}
-			p.dir.note(p.mu.staged, within)
+			p.notedLocked(p.mu.staged, p.settings.Load().FlushInterval)
 		}
 	}
 	p.mu.staged = 0
@@ -249,8 +243,10 @@ func (p *Partition) wakeFetchesLocked() {
 }
 
 // sync makes everything written durable: one round for the partition, which was taken out
-// of the set from (nil for none). The lock is not held while the disk works.
-func (p *Partition) sync(from *partSet) error {
+// of the set from. The lock is not held while the disk works. done says that all that was
+// written when it began is durable in the log's own files; a failure takes the partition
+// offline and tells everyone.
+func (p *Partition) sync(from *partSet) (done bool) {
 	p.mu.Lock()
 	// Out of that set; it may still be in the other one.
 	switch from {
@@ -260,28 +256,46 @@ func (p *Partition) sync(from *partSet) error {
 		p.mu.unsynced = false
 	}
 	if p.unusableLocked() != nil {
-		p.mu.Unlock()
-		return nil
+		defer p.mu.Unlock()
+		return p.mu.removed
 	}
 	s, need := p.mu.log.BeginSync()
+	if !need && from == &p.dir.unsynced && p.mu.log.Syncing() {
+		// The group commit syncs it now, perhaps not up to the end: come again.
+		p.notedLocked(0, 0)
+		p.mu.Unlock()
+		return false
+	}
 	p.mu.Unlock()
 	if !need {
-		return nil
+		return true
 	}
 	err := s.Run()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	err = p.mu.log.EndSync(s, err)
 	if p.mu.removed {
-		return nil
+		return true
 	}
 	if err != nil {
 		// A failed sync is final: the kernel may have dropped the pages.
 		p.goOfflineLocked(fmt.Errorf("sync: %w", err))
-		return err
+		return false
 	}
 	p.progressLocked(p.mu.log.EndOffset())
-	return nil
+	return true
+}
+
+// notedLocked leaves the partition to the background flush, which shall come within that
+// time (0: at its interval), and counts bytes that were written.
+func (p *Partition) notedLocked(bytes int64, within time.Duration) {
+	if !p.mu.unsynced {
+		p.mu.unsynced = true
+		p.dir.unsynced.add(p)
+	} else {
+		within = 0 // it was told
+	}
+	p.dir.note(bytes, within)
 }
 
 // apply takes the controller's word on the partition.

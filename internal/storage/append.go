@@ -88,6 +88,9 @@ func (l *Log) appendAcrossStart(b record.Batch) (AppendResult, error) {
 	if err := l.dir.record(e); err != nil {
 		return AppendResult{}, err
 	}
+	if err := l.voidJournal(b.BaseOffset()); err != nil {
+		return AppendResult{}, err
+	}
 	l.flushedAt = e
 	if err := l.removeSegments(l.segs); err != nil {
 		return AppendResult{}, err

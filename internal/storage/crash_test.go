@@ -81,6 +81,7 @@ func (w *world) open(boot string) Recovery {
 	var err error
 	w.d, err = OpenDir(w.disk, "/data", DirOptions{ClusterID: "c", BootID: boot})
 	w.must(err)
+	w.d.journal.limit = 4 << 10
 	l, r, err := w.d.OpenLog(part, w.opts)
 	w.must(err)
 	if w.rng.IntN(4) > 0 { // else the marker of a clean end stays until the first change
@@ -230,16 +231,18 @@ func (w *world) step() {
 	case p < 62:
 		w.what = "write"
 		w.write()
-	case p < 74:
+	case p < 69:
 		w.sync()
-	case p < 78:
+	case p < 79:
+		w.journal()
+	case p < 81:
 		w.what = "checkpoint"
 		w.must(w.d.Checkpoint([]CheckpointEntry{w.l.CheckpointEntry(w.flushed)}))
-	case p < 81:
+	case p < 83:
 		w.what = "roll"
 		w.must(w.l.Roll())
 		w.wrote()
-	case p < 84:
+	case p < 85:
 		w.advanceStart()
 	case p < 86:
 		w.deleteOld()
@@ -305,6 +308,36 @@ func (w *world) sync() {
 		w.what = "sync"
 	}
 	w.must(w.l.EndSync(s, s.Run()))
+	w.flushed = w.l.FlushedOffset()
+}
+
+// journal makes the log durable through the journal, and sometimes lets it forget.
+func (w *world) journal() {
+	w.what = "journal"
+	j := w.d.Journal()
+	if w.rng.IntN(8) == 0 {
+		m := j.Mark()
+		if s, dirty := w.l.BeginSync(); dirty {
+			w.must(w.l.EndSync(s, s.Run()))
+			w.flushed = w.l.FlushedOffset()
+		}
+		j.Release(m)
+	}
+	t, b, ok := w.l.AppendTail(nil)
+	if !ok {
+		return
+	}
+	ok, err := j.Append(b)
+	w.must(err)
+	if !ok {
+		return
+	}
+	if w.rng.IntN(3) == 0 {
+		w.append() // the owner goes on meanwhile
+		w.write()
+		w.what = "journal"
+	}
+	w.l.TailDurable(t)
 	w.flushed = w.l.FlushedOffset()
 }
 

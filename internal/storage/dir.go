@@ -95,6 +95,8 @@ type Dir struct {
 	// damagedCheckpoints counts records of checkpoints that could not be read at open.
 	damagedCheckpoints int
 
+	journal *Journal
+
 	buffers sync.Pool // *pending
 	walkers sync.Pool // *walker
 	scans   sync.Pool // *[]byte of scanBytes
@@ -203,6 +205,9 @@ func (d *Dir) load() error {
 		return err
 	}
 	d.run.reported = d.class == Clean
+	if d.journal, err = newJournal(d); err != nil {
+		return err
+	}
 	return d.removeGone()
 }
 
@@ -357,6 +362,9 @@ func (d *Dir) Path() string { return d.path }
 // FS is the file system of the directory, for Space.
 func (d *Dir) FS() vfs.FS { return d.fs }
 
+// Journal is the directory's journal.
+func (d *Dir) Journal() *Journal { return d.journal }
+
 // Class says how the last run ended. With CrashSameBoot the tail may be trusted only if
 // every OpenLog succeeded and reported no damage.
 func (d *Dir) Class() Class { return d.class }
@@ -481,6 +489,9 @@ func (d *Dir) RemoveLog(p model.Partition) error {
 	if err := d.beforeMutation(); err != nil {
 		return err
 	}
+	if err := d.journal.drop(p); err != nil {
+		return err
+	}
 	gone := d.partPath(p) + goneSuffix
 	err := d.fs.Rename(d.partPath(p), gone)
 	switch {
@@ -517,6 +528,9 @@ func (d *Dir) CloseClean(entries []CheckpointEntry) error {
 	if err := d.checkpoint(entries); err != nil {
 		return errors.Join(err, d.Close())
 	}
+	if err := d.journal.close(true); err != nil {
+		return errors.Join(err, d.Close())
+	}
 	d.run.Lock()
 	if !d.run.reported {
 		d.run.Unlock()
@@ -536,6 +550,7 @@ func (d *Dir) Close() error {
 		return nil
 	}
 	d.run.closed = true
+	_ = d.journal.close(false)
 	d.ckpt.Lock()
 	if d.ckpt.f != nil {
 		_ = d.ckpt.f.Close()

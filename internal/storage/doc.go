@@ -5,6 +5,7 @@
 //
 //	<dir>/                         one Dir
 //	  lock meta.properties run.meta clean checkpoints
+//	  journal/<n>.journal          small durable writes of all logs
 //	  parts/<topic id>-<n>/        one Log
 //	    00000000000000000000.log .index .timeindex .sums      a closed segment
 //	    00000000000000004711.log .index .timeindex            the active segment
@@ -29,7 +30,8 @@
 //     offsets are legal (compaction leaves them).
 //  3. Readers see only whole batches below end: what a process kill cannot take back.
 //  4. Everything below FlushedOffset survives a power cut. It moves only after fdatasync
-//     of every file that holds the bytes and fsync of every directory that holds a name.
+//     of every file that holds the bytes and fsync of every directory that holds a name, or
+//     of the Journal that holds the bytes once more.
 //  5. A failed write leaves no trace: the file is cut back to the last good batch (and the
 //     cut is synced), and the producers' state is what it was. A failed sync is final: the
 //     log refuses everything until it is opened again.

@@ -45,6 +45,10 @@ type Log struct {
 
 	// flushedAt is the point up to which everything was synced.
 	flushedAt CheckpointEntry
+	// inJournal is how far the journal makes the log durable beyond flushedAt, if it does;
+	// journaled says that the journal may hold entries of the log.
+	inJournal durable
+	journaled bool
 	// unsynced are closed segments with bytes that were not synced, each with a reference.
 	unsynced []*handle
 	// unsyncedSides are names of files beside closed segments that were not synced.
@@ -168,11 +172,13 @@ func (l *Log) EndOffset() model.Offset { return l.end }
 // StagedEnd is the offset that the next appended record gets.
 func (l *Log) StagedEnd() model.Offset { return l.stagedEnd }
 
-// FlushedOffset is the end of what was synced. Records below it survive a power cut.
-func (l *Log) FlushedOffset() model.Offset { return l.flushedAt.RecoveryPoint }
+// FlushedOffset is the end of what is durable, in the log's own files or in the journal.
+// Records below it survive a power cut.
+func (l *Log) FlushedOffset() model.Offset { return max(l.flushedAt.RecoveryPoint, l.inJournal.end) }
 
 // RecoveryPoint is where recovery would begin, were the log's CheckpointEntry recorded
-// now: the flushed offset, since every sync covers the files beside the log as well.
+// now: what was synced in the log's own files, for which every sync covers the files
+// beside the log as well. It is at most FlushedOffset.
 func (l *Log) RecoveryPoint() model.Offset { return l.flushedAt.RecoveryPoint }
 
 // Size is the number of bytes in all segments.

@@ -31,6 +31,8 @@ type Recovery struct {
 	// Damaged: what was cut is not the torn or zero-filled tail that a crash leaves, or
 	// bytes below the recovery point are missing. The tail must not be trusted.
 	Damaged bool
+	// FromJournal counts the batches that the log's own files had lost and the journal had.
+	FromJournal int
 	// Rebuilt lists files beside the log that were missing or damaged and made anew.
 	Rebuilt []string
 }
@@ -101,6 +103,9 @@ func (l *Log) load() (Recovery, error) {
 		return r, err
 	}
 	l.stagedEnd = l.end
+	if err := l.replayJournal(&r); err != nil {
+		return r, err
+	}
 	if l.start > l.end {
 		// Delete-records reached the end of a tail that is gone. Offsets do not run back.
 		return r, l.restartAt(l.start, &r)

@@ -327,6 +327,9 @@ func (l *Log) truncate(offset model.Offset) error {
 	// The recovery point comes down first: a crash from here on must scan what is written
 	// in place of the removed batches.
 	l.cuts++
+	if err := l.voidJournal(end); err != nil {
+		return err
+	}
 	if end < l.flushedAt.RecoveryPoint || restart {
 		e := CheckpointEntry{
 			Partition: l.partition, RecoveryPoint: end, LogStart: l.start,

@@ -37,6 +37,9 @@ type sideWrite struct {
 	data []byte
 }
 
+// Syncing says that a sync is under way.
+func (l *Log) Syncing() bool { return l.syncing }
+
 // BeginSync collects what is to be synced; false if there is nothing, if a sync is under
 // way or the log failed. Staged batches are not part of it: Write first.
 func (l *Log) BeginSync() (Sync, bool) {
