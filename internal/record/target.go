@@ -38,3 +38,20 @@ func (t *Target) Takes(b []byte) bool {
 	}
 	return !t.Recompress || len(b) < HeaderLen || Batch(b).Codec() == t.Codec
 }
+
+// TargetFor returns the Target that compression.type names: producer, uncompressed or a
+// codec. ok is false for any other name.
+func TargetFor(compressionType string) (t Target, ok bool) {
+	switch compressionType {
+	case "producer":
+		return Target{}, true
+	case "uncompressed":
+		return Target{Recompress: true, Codec: None}, true
+	}
+	for _, c := range []Codec{Gzip, Snappy, LZ4, Zstd} {
+		if c.String() == compressionType {
+			return Target{Recompress: true, Codec: c}, true
+		}
+	}
+	return Target{}, false
+}
