@@ -535,6 +535,9 @@ func FuzzConvert(f *testing.F) {
 	for _, c := range allCodecs() {
 		f.Add([]byte(build(f, c, testRecords())), uint8(8|(c+1)%5))
 	}
+	for _, set := range []string{goldenSetNone, goldenSetGzip, goldenSetSnappy, goldenSetLZ4} {
+		f.Add(unhex(f, set), uint8(0))
+	}
 	c := new(Converter)
 	f.Fuzz(func(t *testing.T, p []byte, how uint8) {
 		const limit = 1 << 18
