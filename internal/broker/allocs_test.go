@@ -35,8 +35,8 @@ func newBench(t testing.TB, partitions int) *bench {
 }
 
 // newBenchOn is a bench on that disk, with a topic of that name whose partitions have so
-// many replicas in sync, of which only this broker is real.
-func newBenchOn(t testing.TB, disk vfs.FS, name string, partitions, insync int) *bench {
+// many replicas in sync, of which only this broker is real, and conf as keys and values.
+func newBenchOn(t testing.TB, disk vfs.FS, name string, partitions, insync int, conf ...string) *bench {
 	t.Helper()
 	self := model.Pair{ID: 1, Epoch: 10}
 	d, err := storage.OpenDir(disk, "/data", storage.DirOptions{ClusterID: "c", NodeID: 1, BootID: "b"})
@@ -47,12 +47,20 @@ func newBenchOn(t testing.TB, disk vfs.FS, name string, partitions, insync int) 
 	log := slog.New(slog.DiscardHandler)
 	m := replica.New(replica.Options{
 		Self: func() model.Pair { return self }, Dirs: []*storage.Dir{d}, Clock: clock, Logger: log,
-		Settings: func(*meta.Image, *meta.Topic) (replica.Settings, error) {
-			return replica.Settings{Validate: record.ValidateOptions{MaxBatchBytes: 1 << 20, CheckRecords: true}}, nil
+		Settings: func(_ *meta.Image, t *meta.Topic) (replica.Settings, error) {
+			target, ok := record.TargetFor(t.Config["compression.type"])
+			if !ok {
+				target, _ = record.TargetFor("producer")
+			}
+			return replica.Settings{Target: target, Validate: record.ValidateOptions{
+				MaxBatchBytes: 1 << 20, CheckRecords: true, LogAppendTime: t.Config["message.timestamp.type"] == "LogAppendTime"}}, nil
 		},
 	})
 	im := meta.EmptyImage()
-	topic := &meta.Topic{ID: model.NewTopicID(), Name: name}
+	topic := &meta.Topic{ID: model.NewTopicID(), Name: name, Config: map[string]string{}}
+	for i := 0; i < len(conf); i += 2 {
+		topic.Config[conf[i]] = conf[i+1]
+	}
 	for range partitions {
 		st := &meta.PartitionState{PartitionEpoch: 1, LeaderEpoch: 1, Leader: self, MinISR: 1, FlushPolicy: "os"}
 		for i := range insync {
@@ -99,13 +107,23 @@ func (b *bench) produceBody(version int16, partitions int) []byte {
 }
 
 // A Produce of a warm connection allocates nothing, from the frame to the answer, for any
-// number of records and for several partitions.
+// number of records and for several partitions, also where the broker sets the time or the
+// codec.
 func TestProduceAllocatesNothing(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates; this runs without it too")
 	}
-	for _, version := range []int16{7, 9, 13} {
-		b := newBench(t, 3)
+	for _, c := range []struct {
+		version int16
+		conf    []string
+	}{
+		{7, nil}, {9, nil}, {13, nil},
+		{9, []string{"message.timestamp.type", "LogAppendTime"}},
+		{9, []string{"compression.type", "uncompressed"}}, // as they are sent
+		{9, []string{"compression.type", "snappy"}},       // each batch is converted
+	} {
+		version := c.version
+		b := newBenchOn(t, vfs.NewMem(), "topic", 3, 1, c.conf...)
 		frame := b.produceBody(version, 3)
 		buf := make([]byte, len(frame))
 		p := &wire.Pending{Conn: b.conn, Key: 0, Version: version}
@@ -129,7 +147,7 @@ func TestProduceAllocatesNothing(t *testing.T) {
 		}
 		// The memory disk grows its files now and then.
 		if n := testing.AllocsPerRun(1000, step); n >= 1 {
-			t.Errorf("version %d: %v allocations per request", version, n)
+			t.Errorf("version %d %v: %v allocations per request", version, c.conf, n)
 		}
 		resp := kmsg.NewPtrProduceResponse()
 		resp.Version = version

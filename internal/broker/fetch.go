@@ -179,6 +179,7 @@ func (b *Broker) resolveSession(fs *fetchState, version int16) {
 		} else {
 			f.part, f.err = b.o.Replicas.Lookup(f.name, f.index)
 		}
+		f.refuseZstd(version)
 	}
 }
 
@@ -198,6 +199,7 @@ func (b *Broker) resolveRequest(fs *fetchState, req *wire.FetchRequest) {
 			} else {
 				f.part, f.err = b.o.Replicas.Lookup(t.Name, q.Index)
 			}
+			f.refuseZstd(req.Version)
 			switch {
 			case f.part != nil:
 				f.name = f.part.Name()
@@ -205,6 +207,14 @@ func (b *Broker) resolveRequest(fs *fetchState, req *wire.FetchRequest) {
 				f.name = bytes.Clone(t.Name) // of an unknown topic
 			}
 		}
+	}
+}
+
+// refuseZstd turns consumers that do not know zstd away from topics that hold nothing else.
+// Kafka: KafkaApis.handleFetchRequest; zstd from producers goes out there too.
+func (f *fetchPart) refuseZstd(version int16) {
+	if f.part != nil && version < 10 && f.part.StoresZstd() {
+		f.part, f.err = nil, kerr.UnsupportedCompressionType
 	}
 }
 

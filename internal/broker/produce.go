@@ -18,8 +18,8 @@ import (
 
 // Produce (0): 0 to 13. v3 brings format v2 and transactional ids, v8 error messages
 // (KIP-467), v9 the flexible form, v10 the present leader (KIP-951), v13 topic ids.
-// Versions 0 to 2 carry message sets, which are answered
-// UNSUPPORTED_FOR_MESSAGE_FORMAT.
+// Versions 0 to 2 carry message sets, which become one record
+// batch per partition.
 //
 // The answer is encoded when the batches are staged, with the offsets that they will
 // have; what fails later is patched in before it is sent. Nothing is allocated per
@@ -104,12 +104,15 @@ func (b *Broker) produce(p *wire.Pending) wire.Outcome {
 			}
 			if err != nil {
 				failed = err
-				ps.slotFailed(slot)
+				ps.slotOver(slot)
 				out = b.appendProduceError(out, p, t, q.Index, err)
 				continue
 			}
 			r := wire.NewProducedPartition(q.Index, 0)
-			r.BaseOffset, r.LogStartOffset = int64(at.BaseOffset), int64(at.LogStart)
+			r.BaseOffset, r.LogStartOffset, r.LogAppendTime = int64(at.BaseOffset), int64(at.LogStart), at.LogAppendTime
+			if at.BaseOffset == model.NoOffset {
+				ps.slotOver(slot) // nothing to append, so no ack will come
+			}
 			out, ps.slots[slot].patchAt = wire.AppendProduced(out, p.Version, &r)
 		}
 		out = wire.AppendProduceTopicEnd(out, p.Version)
@@ -156,13 +159,8 @@ func (b *Broker) append(cs *connState, req *wire.ProduceRequest, t *wire.Produce
 	if meta.IsInternal(part.TP.Topic) {
 		return replica.Appended{}, kerr.With(kerr.InvalidTopicException, "topic %s is internal and written by its coordinator only", part.TP.Topic)
 	}
-	if len(q.Records) == 0 {
-		return replica.Appended{}, kerr.With(kerr.InvalidRecord, "a Produce for %s without records", part.TP)
-	}
-	if len(q.Records) >= record.HeaderLen && req.Version >= 3 {
-		if n := record.Batch(q.Records).Size(); n >= record.HeaderLen && n < len(q.Records) {
-			return replica.Appended{}, kerr.With(kerr.InvalidRecord, "a Produce for %s with more than one record batch", part.TP)
-		}
+	if empty, err := checkForm(req.Version, q.Records, part.TP); err != nil || empty {
+		return replica.Appended{BaseOffset: model.NoOffset, LogStart: model.NoOffset, LogAppendTime: record.NoTimestamp}, err
 	}
 	at, err := part.Append(q.Records, now, a)
 	if err == nil {
@@ -281,8 +279,8 @@ func (ps *produceState) addSlot() int32 {
 	return int32(len(ps.slots) - 1)
 }
 
-// slotFailed takes back a slot whose append failed: its answer is encoded already.
-func (ps *produceState) slotFailed(slot int32) {
+// slotOver takes back a slot that waits for nothing: its answer is encoded already.
+func (ps *produceState) slotOver(slot int32) {
 	ps.mu.Lock()
 	ps.slots[slot].acked = true
 	ps.waiting--

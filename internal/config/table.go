@@ -39,8 +39,6 @@ const (
 	insteadTsdiff        = "use log.message.timestamp.before.max.ms and log.message.timestamp.after.max.ms"
 	insteadPrealloc      = "segments grow as they are written"
 	insteadCordon        = "every directory of log.dirs takes partitions"
-	insteadRecompress    = "batches are stored as the producer compressed them"
-	insteadUnpack        = "batches are not decompressed on their way"
 	insteadEncoder       = "no passwords are stored"
 	insteadShutdown      = "a stopping node always drains first"
 	insteadLinger        = "the coordinator writes as soon as the log takes it"

@@ -54,7 +54,7 @@ func logKeys() []Key {
 		{Name: "log.flush.start.offset.checkpoint.interval.ms", Type: Int, Unit: Millis, Default: "60000", Valid: atLeast(1), Status: Ignored,
 			Instead: insteadCheckpoint, Doc: "how often the log start offsets are written to disk"},
 		{Name: "log.message.timestamp.type", Type: String, Default: "CreateTime", Valid: oneOf("CreateTime", "LogAppendTime"), Update: ClusterWide,
-			Doc: "who sets a record's time; only CreateTime, the producer, is available", Later: []string{"LogAppendTime"}},
+			Doc: "who sets a record's time: the producer (CreateTime) or the broker (LogAppendTime)"},
 		{Name: "log.message.timestamp.before.max.ms", Type: Long, Unit: Millis, Default: "9223372036854775807", Valid: atLeast(0), Update: ClusterWide,
 			Doc: "how far a record's time may lie in the past"},
 		{Name: "log.message.timestamp.after.max.ms", Type: Long, Unit: Millis, Default: "3600000", Valid: atLeast(0), Update: ClusterWide,

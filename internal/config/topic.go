@@ -12,8 +12,11 @@ type TopicOptions struct {
 	CleanupPolicy CleanupPolicy
 	// CompressionType is the stored codec; "producer" keeps the producer's.
 	CompressionType string
-	// MaxMessageBytes bounds one batch as it is sent.
-	MaxMessageBytes int
+	// GzipLevel, LZ4Level and ZstdLevel are the efforts of the stored codec.
+	GzipLevel, LZ4Level, ZstdLevel int
+	// MaxMessageBytes bounds one batch as it is sent and as it is stored;
+	// MaxDecompressedBytes what one that the broker unpacks may unpack to.
+	MaxMessageBytes, MaxDecompressedBytes int
 	// MinInsyncReplicas that acks=all needs, at least 1; 0 is unset: it follows the
 	// replication factor.
 	MinInsyncReplicas int32
@@ -58,6 +61,10 @@ func topicBindings() []binding[TopicOptions] {
 			}
 		}},
 		{"compression.type", "CompressionType", func(o *o, v Value) { o.CompressionType = v.Text }},
+		{"compression.gzip.level", "GzipLevel", func(o *o, v Value) { o.GzipLevel = v.Int() }},
+		{"compression.lz4.level", "LZ4Level", func(o *o, v Value) { o.LZ4Level = v.Int() }},
+		{"compression.zstd.level", "ZstdLevel", func(o *o, v Value) { o.ZstdLevel = v.Int() }},
+		{"max.decompressed.message.bytes", "MaxDecompressedBytes", func(o *o, v Value) { o.MaxDecompressedBytes = v.Int() }},
 		{"max.message.bytes", "MaxMessageBytes", func(o *o, v Value) { o.MaxMessageBytes = v.Int() }},
 		{"min.insync.replicas", "MinInsyncReplicas", func(o *o, v Value) { o.MinInsyncReplicas = v.Int32() }},
 		{"kalda.flush.policy", "FlushPolicy", func(o *o, v Value) { o.FlushPolicy = v.Text }},

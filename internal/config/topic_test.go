@@ -17,7 +17,8 @@ func TestTopicDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := TopicOptions{
-		CleanupPolicy: CleanupPolicy{Delete: true}, CompressionType: "producer", MaxMessageBytes: 1048588,
+		CleanupPolicy: CleanupPolicy{Delete: true}, CompressionType: "producer", GzipLevel: -1, LZ4Level: 9, ZstdLevel: 3,
+		MaxMessageBytes: 1048588, MaxDecompressedBytes: math.MaxInt32 - 8,
 		FlushMessages: math.MaxInt64, FlushInterval: math.MaxInt64,
 		Retention: 7 * 24 * time.Hour, RetentionBytes: -1,
 		SegmentBytes: 1 << 30, SegmentAge: 7 * 24 * time.Hour, SegmentIndexBytes: 10 << 20, IndexIntervalBytes: 4096,
@@ -47,7 +48,8 @@ func TestBrokerDefaults(t *testing.T) {
 // Every topic key changes the options when it is set on the topic, and so does each of its
 // synonyms when it is set in the file.
 func TestEveryTopicKeyCounts(t *testing.T) {
-	values := map[string]string{"cleanup.policy": "compact", "compression.type": "zstd", "kalda.flush.policy": "commit", "message.timestamp.type": "LogAppendTime"}
+	values := map[string]string{"cleanup.policy": "compact", "compression.type": "zstd", "kalda.flush.policy": "commit", "message.timestamp.type": "LogAppendTime",
+		"compression.gzip.level": "8", "compression.lz4.level": "8", "compression.zstd.level": "8"}
 	base, _ := load(t, LoadOptions{})
 	unset, _ := base.Topic(nil, nil)
 	for _, b := range topicBindings() {
@@ -89,8 +91,11 @@ func TestValidateTopic(t *testing.T) {
 		{"cleanup.policy", "compact,delete", "cleanup.policy=compact is not available in this version"},
 		{"cleanup.policy", "", "cleanup.policy: the value is empty"},
 		{"compression.type", "producer", ""},
-		{"compression.type", "gzip", "compression.type=gzip is not available in this version"},
-		{"message.timestamp.type", "LogAppendTime", "message.timestamp.type=LogAppendTime is not available in this version"},
+		{"compression.type", "gzip", ""},
+		{"compression.type", "uncompressed", ""},
+		{"compression.gzip.level", "-1", ""},
+		{"compression.gzip.level", "0", "compression.gzip.level: \"0\" is out of range: want 1 to 9 or -1"},
+		{"message.timestamp.type", "LogAppendTime", ""},
 		{"remote.storage.enable", "true", "remote.storage.enable=true is not available in this version"},
 		{"remote.storage.enable", "false", ""},
 		{"unclean.leader.election.enable", "true", ""},

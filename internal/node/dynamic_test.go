@@ -217,9 +217,14 @@ func topicScripts() map[string]dynScript {
 		return m
 	}
 	return map[string]dynScript{
-		"cleanup.policy":         only("delete", "compact"),
-		"compression.type":       only("producer", "zstd"),
-		"message.timestamp.type": only("CreateTime", "LogAppendTime"),
+		"cleanup.policy": only("delete", "compact"),
+
+		"compression.type":               {run: codecFollows},
+		"compression.gzip.level":         levelFollows("gzip", "1", "9"),
+		"compression.lz4.level":          levelFollows("lz4", "9", "17"),
+		"compression.zstd.level":         levelFollows("zstd", "1", "19"),
+		"max.decompressed.message.bytes": {fixed: map[string]string{"compression.type": "uncompressed"}, run: unpackingIsBounded},
+		"message.timestamp.type":         {run: timeIsTheBrokers},
 
 		"segment.bytes": {run: func(d *dyn) {
 			d.fill(3, 600)

@@ -127,7 +127,7 @@ func TestProduceRefusals(t *testing.T) {
 		}{
 			"flipped bit":    {flipped, 1, "t", kerr.CorruptMessage},
 			"control":        {control, 1, "t", kerr.InvalidRecord},
-			"magic 1":        {magic1, 1, "t", kerr.UnsupportedForMessageFormat},
+			"magic 1":        {magic1, 1, "t", kerr.InvalidRecord},
 			"too large":      {batchOf(t, strings.Repeat("x", 2000)), 1, "t", kerr.MessageTooLarge},
 			"no records":     {nil, 1, "t", kerr.InvalidRecord},
 			"two batches":    {append(batchOf(t, "a"), batchOf(t, "b")...), 1, "t", kerr.InvalidRecord},

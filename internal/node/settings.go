@@ -46,6 +46,9 @@ func topicSettings(current func() *config.Config, id model.BrokerID) func(*meta.
 }
 
 func settingsOf(o config.TopicOptions, b config.BrokerOptions) replica.Settings {
+	target, _ := record.TargetFor(o.CompressionType) // the table lets no other value pass
+	target.Levels = record.Levels{Gzip: o.GzipLevel, LZ4: o.LZ4Level, Zstd: o.ZstdLevel}
+	target.MaxDecompressed = o.MaxDecompressedBytes
 	s := replica.Settings{
 		Storage: storage.Options{
 			SegmentBytes:         o.SegmentBytes,
@@ -59,11 +62,13 @@ func settingsOf(o config.TopicOptions, b config.BrokerOptions) replica.Settings 
 		},
 		Validate: record.ValidateOptions{
 			MaxBatchBytes:   o.MaxMessageBytes,
+			LogAppendTime:   o.TimestampType == "LogAppendTime",
 			CheckTimestamps: true,
 			BeforeMs:        o.TimestampBeforeMax.Milliseconds(),
 			AfterMs:         o.TimestampAfterMax.Milliseconds(),
 			CheckRecords:    true,
 		},
+		Target:        target,
 		SegmentJitter: o.SegmentJitter,
 		FlushMessages: o.FlushMessages,
 		FlushInterval: o.FlushInterval,

@@ -3,7 +3,6 @@ package record
 import (
 	"encoding/binary"
 	"hash/crc32"
-	"math"
 
 	"github.com/kalda-io/kalda/internal/model"
 )
@@ -125,23 +124,28 @@ func (c *Compressor) Build(dst []byte, t Template, recs []Record) (Batch, error)
 		}
 	}
 	b := Batch(dst[start:])
-	if len(b) > math.MaxInt32 {
-		return nil, tooLarge("a batch of %d bytes", len(b))
+	b.setHeader(&t, int32(len(recs)), base, last)
+	if err := b.setLength(); err != nil {
+		return nil, err
 	}
+	b.Seal()
+	return b, nil
+}
+
+// setHeader writes all of the header but for length and checksum. base and last are the first
+// and the largest timestamp of the count records.
+func (b Batch) setHeader(t *Template, count int32, base, last int64) {
 	b.SetBaseOffset(t.BaseOffset)
-	binary.BigEndian.PutUint32(b[8:], uint32(len(b)-LogOverhead))
 	b.SetLeaderEpoch(t.LeaderEpoch)
 	b[16] = Magic
 	b.SetAttributes(t.Attributes&^AttrCodecMask | int16(t.Codec))
-	binary.BigEndian.PutUint32(b[23:], uint32(len(recs)-1))
+	binary.BigEndian.PutUint32(b[23:], uint32(count-1))
 	binary.BigEndian.PutUint64(b[27:], uint64(base))
 	b.SetMaxTimestamp(last)
 	binary.BigEndian.PutUint64(b[43:], uint64(t.ProducerID))
 	binary.BigEndian.PutUint16(b[51:], uint16(t.ProducerEpoch))
 	binary.BigEndian.PutUint32(b[53:], uint32(t.BaseSequence))
-	binary.BigEndian.PutUint32(b[57:], uint32(len(recs)))
-	b.Seal()
-	return b, nil
+	binary.BigEndian.PutUint32(b[57:], uint32(count))
 }
 
 // Seal recomputes the CRC of b after bytes under it changed.

@@ -7,6 +7,8 @@
 //
 //	buffer --Split--> Batch --Reader--> Record          Record --Build--> Batch
 //
+//	message set v0/v1, or a batch in another codec --Converter--> Batch   (a copy, off the fast path)
+//
 // Rules that callers rely on:
 //
 //  1. A Batch is only a view. Accessors trust the length, so bytes from outside go
@@ -15,7 +17,7 @@
 //     lets pass has one length, one magic, a right checksum and a count that matches its
 //     offsets. It allocates nothing unless it refuses.
 //  3. Reader never panics and never uses more memory than a small multiple of its limit,
-//     whatever the bytes are.
+//     whatever the bytes are. Nor does Converter.
 //  4. What lies outside the CRC (base offset, length, leader epoch) may be stamped in
 //     place; changing anything else needs Seal.
 //
@@ -24,6 +26,7 @@
 // Cost, measured on a small shared machine: the checksum takes 0.05 to 0.1 CPU-seconds per
 // GB and is nearly all of Validate; CheckRecords adds about 20 ns per record.
 //
-// Message sets of magic 0 and 1 are recognised and refused. The package knows nothing of
+// Message sets of magic 0 and 1 are read by Converter alone; everything else recognises and
+// refuses them. The package knows nothing of
 // files, offsets' assignment or transactions; packages storage and txn do.
 package record

@@ -14,8 +14,10 @@ type ValidateOptions struct {
 	// MaxBatchBytes is max.message.bytes: the largest whole batch, header included, as
 	// it was sent (compressed). 0 means no limit.
 	MaxBatchBytes int
-	// CheckTimestamps turns on the bounds below. Leave it off for topics with
-	// message.timestamp.type=LogAppendTime, where the broker sets the time.
+	// LogAppendTime says that the broker sets the time (message.timestamp.type): the
+	// producer's times are not looked at. Who appends the batch stamps it.
+	LogAppendTime bool
+	// CheckTimestamps turns on the bounds below; without effect under LogAppendTime.
 	CheckTimestamps bool
 	// Now is the broker's calendar time in ms since 1970. BeforeMs and AfterMs are
 	// message.timestamp.before.max.ms and message.timestamp.after.max.ms (>= 0).
@@ -78,7 +80,7 @@ func Validate(b []byte, o ValidateOptions) error {
 		return err
 	}
 	if o.CheckRecords && v.Codec() == None {
-		return v.checkRecords(&o)
+		return v.checkRecords(v.Payload(), &o)
 	}
 	return nil
 }
@@ -152,11 +154,16 @@ func (b Batch) checkClientFields(o *ValidateOptions) error {
 	return nil
 }
 
+var errTimestampType error = kerr.With(kerr.InvalidTimestamp, "a producer may not set the timestamp type LogAppendTime")
+
 // checkTimestamps tests the header's times. Kafka: LogValidator.validateTimestamp, which
 // looks at every record; of a compressed batch only the first and the largest are known here.
 func (b Batch) checkTimestamps(o *ValidateOptions) error {
 	if b.Attributes()&AttrLogAppendTime != 0 {
-		return kerr.With(kerr.InvalidTimestamp, "a producer may not set the timestamp type LogAppendTime")
+		return errTimestampType
+	}
+	if o.LogAppendTime {
+		return nil
 	}
 	base, last := b.BaseTimestamp(), b.MaxTimestamp()
 	switch {
@@ -174,7 +181,7 @@ func (b Batch) checkTimestamps(o *ValidateOptions) error {
 
 // outOfBounds is written so that no bound can overflow: ts is at least -1 and Now at least 0.
 func (o *ValidateOptions) outOfBounds(ts int64) bool {
-	if !o.CheckTimestamps || ts == NoTimestamp {
+	if !o.CheckTimestamps || o.LogAppendTime || ts == NoTimestamp {
 		return false
 	}
 	return o.Now-ts > o.BeforeMs || ts-o.Now > o.AfterMs
@@ -185,9 +192,8 @@ func (o *ValidateOptions) errTimestamp(ts int64) error {
 		ts, o.BeforeMs, o.AfterMs, o.Now)
 }
 
-// checkRecords walks uncompressed records without taking them apart.
-func (b Batch) checkRecords(o *ValidateOptions) error {
-	p := b.Payload()
+// checkRecords walks the batch's records p, uncompressed, without taking them apart.
+func (b Batch) checkRecords(p []byte, o *ValidateOptions) error {
 	count, base := b.NumRecords(), b.BaseTimestamp()
 	var f fields
 	for i := range count {
@@ -208,7 +214,7 @@ func (b Batch) checkRecords(o *ValidateOptions) error {
 			return &RecordError{i, invalid("record %d of %d has no key, which a compacted topic requires", i, count)}
 		}
 		// A sum that overflows is negative or the largest there is, so a bound stops it.
-		if ts := base + f.timestampDelta; o.CheckTimestamps && (ts < NoTimestamp || o.outOfBounds(ts)) {
+		if ts := base + f.timestampDelta; o.CheckTimestamps && !o.LogAppendTime && (ts < NoTimestamp || o.outOfBounds(ts)) {
 			return &RecordError{i, o.errTimestamp(ts)}
 		}
 		if err := checkHeaders(rec[f.headers:]); err != nil {

@@ -39,8 +39,10 @@ type Settings struct {
 	Storage storage.Options
 	// SegmentJitter is the most that a partition takes off; never more than SegmentAge.
 	SegmentJitter time.Duration
-	// Validate bounds client batches; NowMs is filled per append.
+	// Validate bounds client batches; Now is filled per append.
 	Validate record.ValidateOptions
+	// Target is the form in which client batches are stored.
+	Target record.Target
 	// FlushMessages is flush.messages: an append is not vouched for while more records
 	// than this are unsynced. 0 and very large values mean never.
 	FlushMessages int64
@@ -87,6 +89,8 @@ type Manager struct {
 
 	// index is what request threads look partitions up in; Apply replaces it.
 	index atomic.Pointer[index]
+
+	converters converters
 
 	// appliedSelf is the registration of the latest Apply; led are the internal
 	// partitions that Roles was told this broker leads. Both belong to Apply.
@@ -142,7 +146,7 @@ func New(o Options) *Manager {
 	if o.RetentionInterval == nil {
 		o.RetentionInterval = func() time.Duration { return 5 * time.Minute }
 	}
-	m := &Manager{o: o}
+	m := &Manager{o: o, converters: newConverters()}
 	m.mu.byID = map[model.Partition]*Partition{}
 	m.led = map[model.Partition]ledRole{}
 	for _, d := range o.Dirs {

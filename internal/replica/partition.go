@@ -59,6 +59,9 @@ type Appended struct {
 	LogStart   model.Offset
 	// LeaderEpoch is the epoch under which it was appended.
 	LeaderEpoch model.LeaderEpoch
+	// LogAppendTime is the batch's time, ms since 1970, where the broker sets it
+	// (message.timestamp.type=LogAppendTime), else -1.
+	LogAppendTime int64
 }
 
 // Ack says who is to be told of an append, and when.
@@ -75,15 +78,27 @@ type Ack struct {
 }
 
 // Append checks the client batch b, stamps it in place and stages it; Write puts it
-// into the file. On success the waiter of a will be told, exactly once, unless acks is
+// into the file. What the topic stores in another form, b in an older format or another
+// codec, is converted into memory of its own first. b is not kept. On success the waiter of a will be told, exactly once, unless acks is
 // 0; on error it will not. now is in ms since 1970.
 func (p *Partition) Append(b []byte, now int64, a Ack) (Appended, error) {
 	s := p.settings.Load()
 	v := s.Validate
 	v.Now, v.RefuseZstd = now, a.RefuseZstd
+	if !s.Target.Takes(b) {
+		return p.appendConverted(b, s, v, a)
+	}
 	if err := record.Validate(b, v); err != nil {
 		return Appended{}, err
 	}
+	if v.LogAppendTime {
+		record.Batch(b).StampLogAppendTime(now)
+	}
+	return p.stage(b, v, a)
+}
+
+// stage appends the batch b, which is valid by v, to the log.
+func (p *Partition) stage(b []byte, v record.ValidateOptions, a Ack) (Appended, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err := p.leadsLocked(); err != nil {
@@ -93,7 +108,7 @@ func (p *Partition) Append(b []byte, now int64, a Ack) (Appended, error) {
 		return Appended{}, kerr.NotEnoughReplicas
 	}
 	epoch := p.mu.state.LeaderEpoch()
-	r, err := p.mu.log.Append(record.Batch(b), storage.AppendArgs{Epoch: epoch, NowMs: now, Client: true})
+	r, err := p.mu.log.Append(record.Batch(b), storage.AppendArgs{Epoch: epoch, NowMs: v.Now, Client: true})
 	if err != nil {
 		return Appended{}, p.appendFailedLocked(err)
 	}
@@ -107,7 +122,11 @@ func (p *Partition) Append(b []byte, now int64, a Ack) (Appended, error) {
 	case -1:
 		p.mu.commits.add(w)
 	}
-	return Appended{BaseOffset: r.BaseOffset, LogStart: p.mu.log.StartOffset(), LeaderEpoch: epoch}, nil
+	at := Appended{BaseOffset: r.BaseOffset, LogStart: p.mu.log.StartOffset(), LeaderEpoch: epoch, LogAppendTime: record.NoTimestamp}
+	if v.LogAppendTime {
+		at.LogAppendTime = r.MaxTimestamp
+	}
+	return at, nil
 }
 
 // Write puts everything staged into the file with one write, whoever staged it, and

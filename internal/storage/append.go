@@ -24,6 +24,8 @@ type AppendArgs struct {
 type AppendResult struct {
 	// BaseOffset and LastOffset are those of the batch, or of the original if Duplicate.
 	BaseOffset, LastOffset model.Offset
+	// MaxTimestamp is the largest timestamp of the batch, or of the original.
+	MaxTimestamp int64
 	// Duplicate: the batch was appended before; nothing was appended now.
 	Duplicate bool
 }
@@ -50,7 +52,7 @@ func (l *Log) Append(b record.Batch, a AppendArgs) (AppendResult, error) {
 			return AppendResult{}, err
 		}
 		if dup != nil {
-			return AppendResult{BaseOffset: dup.last - model.Offset(dup.delta), LastOffset: dup.last, Duplicate: true}, nil
+			return AppendResult{BaseOffset: dup.last - model.Offset(dup.delta), LastOffset: dup.last, MaxTimestamp: dup.ts, Duplicate: true}, nil
 		}
 	}
 	if int64(len(b)) > l.opts.SegmentBytes {
@@ -122,7 +124,7 @@ func (l *Log) add(b record.Batch, now int64) (AppendResult, error) {
 			return AppendResult{}, err
 		}
 	}
-	res := AppendResult{BaseOffset: b.BaseOffset(), LastOffset: b.LastOffset()}
+	res := AppendResult{BaseOffset: b.BaseOffset(), LastOffset: b.LastOffset(), MaxTimestamp: b.MaxTimestamp()}
 	direct := len(b) >= directBytes
 	if direct {
 		if err := l.Write(); err != nil {

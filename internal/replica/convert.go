@@ -1,0 +1,59 @@
+package replica
+
+import (
+	"runtime"
+
+	"github.com/kalda-io/kalda/internal/record"
+)
+
+// Batches whose form is not the one that their topic stores (message sets of old producers,
+// another codec) are converted before they are appended. Conversion is work for a processor,
+// so as many run at a time as there are processors, and their memory is bounded by that; the
+// connections of further ones wait. A batch in the right form never comes here.
+
+// converters holds the converters that are not in use; nil stands for one not made yet.
+type converters chan *record.Converter
+
+func newConverters() converters {
+	n := runtime.GOMAXPROCS(0)
+	c := make(converters, n) // all of them fit
+	for range n {
+		c <- nil
+	}
+	return c
+}
+
+func (c converters) take() *record.Converter {
+	v := <-c
+	if v == nil {
+		v = new(record.Converter)
+	}
+	return v
+}
+
+func (c converters) give(v *record.Converter) {
+	v.Shrink()
+	c <- v
+}
+
+// appendConverted is Append of a batch that the topic does not store as it is.
+func (p *Partition) appendConverted(b []byte, s *Settings, v record.ValidateOptions, a Ack) (Appended, error) {
+	// Nothing is unpacked for a partition that will refuse it.
+	if _, err := p.Leader(); err != nil {
+		return Appended{}, err
+	}
+	c := p.m.converters.take()
+	defer p.m.converters.give(c)
+	out, err := c.Convert(b, s.Target, v)
+	if err != nil {
+		return Appended{}, err
+	}
+	return p.stage(out, v, a)
+}
+
+// StoresZstd says that the topic's configuration makes every batch zstd, which consumers
+// below Fetch version 10 cannot read.
+func (p *Partition) StoresZstd() bool {
+	t := &p.settings.Load().Target
+	return t.Recompress && t.Codec == record.Zstd
+}
