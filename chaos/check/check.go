@@ -10,6 +10,8 @@
 //	              they were sent; a reader's offsets increase without a gap
 //	C5 phantom    no reader sees a value that nobody sent, or whose send is a definite failure
 //	C8 offset     an ok send has a real offset, before the end that the final readers reached
+//	C10 commit    what a group is told is committed is not behind any commit that was ok before it
+//	              asked, and not ahead of every commit that it tried
 //
 // C1 with a sum is "the same bytes": a record that was found with other bytes is C3.
 package check
@@ -35,6 +37,7 @@ type Report struct {
 	OK, Failed, Unknown int            // sends by type
 	Read                int            // records read by all final readers together
 	Kills               int            //
+	Commits             int            // ok commits of groups
 	Duplicates          map[string]int // by topic, allowed ones included
 	Violations          []string       // empty if all rules hold; at most maxViolations
 	Hidden              int            // violations beyond maxViolations
@@ -81,6 +84,7 @@ func Check(events []history.Event, o Options) Report {
 		finals  = make(map[string]map[place]string) // by final reader, place -> value
 		ends    = make(map[stream]int64)            // by final reader and partition
 		seen    []history.Event                     // polls, for rules that need all sends first
+		groups  = make(map[stream][]history.Event)  // commits and what was committed
 	)
 	for _, f := range o.FinalReaders {
 		finals[f] = make(map[place]string)
@@ -142,6 +146,9 @@ func Check(events []history.Event, o Options) Report {
 				r.Read++
 			}
 			seen = append(seen, e)
+		case history.Commit, history.Committed:
+			s := stream{e.Process, e.Topic, e.Partition}
+			groups[s] = append(groups[s], e)
 		case history.End:
 			ends[stream{e.Process, e.Topic, e.Partition}] = e.Offset
 		}
@@ -179,6 +186,9 @@ func Check(events []history.Event, o Options) Report {
 			}
 		}
 	}
+	for s, list := range groups {
+		r.commits(s, list)
+	}
 	phantoms := make(map[string]bool)
 	for _, e := range seen {
 		s, sent := sends[e.Value]
@@ -215,4 +225,30 @@ func Check(events []history.Event, o Options) Report {
 		}
 	}
 	return r
+}
+
+// commits applies C10 to the commits of one group for one partition, and what it was told of them.
+func (r *Report) commits(s stream, list []history.Event) {
+	for _, told := range list {
+		if told.F == history.Commit && told.Type == history.OK {
+			r.Commits++
+		}
+		if told.F != history.Committed {
+			continue
+		}
+		atLeast, atMost := int64(-1), int64(-1)
+		for _, e := range list {
+			switch {
+			case e.F != history.Commit || e.Invoke > told.Complete:
+			case e.Type == history.OK && e.Complete <= told.Invoke:
+				atLeast = max(atLeast, e.Offset)
+				fallthrough
+			default:
+				atMost = max(atMost, e.Offset)
+			}
+		}
+		if told.Offset < atLeast || told.Offset > atMost {
+			r.violate("C10 commit: %s is told that %d is committed of %s-%d, want %d to %d", s.process, told.Offset, s.topic, s.partition, atLeast, atMost)
+		}
+	}
 }

@@ -41,6 +41,9 @@ const (
 	End   = "end"   // a final reader has read a partition to its end, which is Offset
 	Kill  = "kill"  // the node was killed
 	Start = "start" // the node is ready again
+
+	Commit    = "commit"    // a group, the process, commits Offset
+	Committed = "committed" // a group, the process, is told that Offset is committed; -1 for none
 )
 
 // Event is one operation. Offset is -1 where none is known.

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/kalda-io/kalda/chaos/check"
 	"github.com/kalda-io/kalda/chaos/history"
+	"github.com/kalda-io/kalda/chaos/internal/volume"
 	"github.com/kalda-io/kalda/chaos/killloop"
 	"github.com/kalda-io/kalda/interop/target"
 )
@@ -27,6 +29,9 @@ func main() {
 	}
 }
 
+// diskBytes is the size of the sparse file that -power makes.
+const diskBytes = 8 << 30
+
 func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("killloop", flag.ContinueOnError)
 	rounds := flags.Int("rounds", 10, "kills under load for each policy")
@@ -34,6 +39,7 @@ func run(ctx context.Context, args []string) error {
 	seed := flags.Uint64("seed", uint64(time.Now().UnixNano()), "decides the moments of the kills")
 	dir := flags.String("dir", "", "where data and histories go (default a new temporary directory, removed after success)")
 	judge := flags.String("check", "", "only judge this history again")
+	power := flags.Bool("power", false, "cut the power of a loop file system instead of killing (Linux, root); with -policy commit")
 	withoutKcat := flags.Bool("without-kcat", false, "run without kcat's producers")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -42,6 +48,9 @@ func run(ctx context.Context, args []string) error {
 		return judgeFile(*judge)
 	}
 	policies := []string{*policy}
+	if *power && *policy != "commit" {
+		return errors.New("-power goes with -policy commit: os loses what was not flushed, see cmd/powerloss")
+	}
 	if *policy == "both" {
 		policies = []string{"os", "commit"}
 	}
@@ -67,14 +76,23 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	for _, p := range policies {
+		o := killloop.Options{Bin: bin, Dir: *dir + "/" + p, Seed: *seed, Rounds: *rounds, Policy: p, Kcat: kcat, Out: os.Stdout}
+		if *power {
+			if o.Disk, err = volume.Create(ctx, *dir+"/disk", diskBytes); err != nil {
+				return err
+			}
+		}
 		fmt.Printf("policy %s, %d rounds, seed %d, history in %s/%s\n", p, *rounds, *seed, *dir, p)
-		report, err := killloop.Run(ctx, killloop.Options{Bin: bin, Dir: *dir + "/" + p, Seed: *seed, Rounds: *rounds, Policy: p, Kcat: kcat, Out: os.Stdout})
+		report, err := killloop.Run(ctx, o)
+		if o.Disk != nil {
+			err = errors.Join(err, o.Disk.Remove(ctx))
+		}
 		printReport(report)
 		if err == nil && len(report.Violations) > 0 {
 			err = fmt.Errorf("%d rules broken", len(report.Violations)+report.Hidden)
 		}
 		if err != nil {
-			return fmt.Errorf("policy %s: %w\nreplay: %s", p, err, killloop.Replay(p, *rounds, *seed))
+			return fmt.Errorf("policy %s: %w\nreplay: %s", p, err, killloop.Replay(o))
 		}
 	}
 	if !keep {
@@ -85,8 +103,8 @@ func run(ctx context.Context, args []string) error {
 
 // printReport prints what the rules found.
 func printReport(r check.Report) {
-	fmt.Printf("%d acknowledged, %d failed, %d of unknown fate, %d records read at the end, %d kills, duplicates %v\n",
-		r.OK, r.Failed, r.Unknown, r.Read, r.Kills, r.Duplicates)
+	fmt.Printf("%d acknowledged, %d failed, %d of unknown fate, %d records read at the end, %d commits acknowledged, %d crashes, duplicates %v\n",
+		r.OK, r.Failed, r.Unknown, r.Read, r.Commits, r.Kills, r.Duplicates)
 	for _, v := range r.Violations {
 		fmt.Println("  " + v)
 	}

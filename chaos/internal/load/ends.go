@@ -1,18 +1,20 @@
-package killloop
+package load
 
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// endOffsets returns the end of every partition of both topics. A log that does not start at 0 is an
+// endOffsets returns the end of every partition of the topics. A log that does not start at 0 is an
 // error: nothing in a run deletes records, so its beginning would be lost.
-func endOffsets(ctx context.Context, cl *kgo.Client) ([]kadm.ListedOffset, error) {
+func endOffsets(ctx context.Context, cl *kgo.Client, partitions map[string]int32) ([]kadm.ListedOffset, error) {
 	adm := kadm.NewClient(cl)
-	topics := []string{idempotentTopic, plainTopic}
+	topics := slices.Sorted(maps.Keys(partitions))
 	starts, err := adm.ListStartOffsets(ctx, topics...)
 	if err != nil {
 		return nil, err
@@ -23,7 +25,7 @@ func endOffsets(ctx context.Context, cl *kgo.Client) ([]kadm.ListedOffset, error
 	}
 	var out []kadm.ListedOffset
 	for _, topic := range topics {
-		for p := range int32(partitions) {
+		for p := range partitions[topic] {
 			start, ok1 := starts.Lookup(topic, p)
 			end, ok2 := ends.Lookup(topic, p)
 			switch {

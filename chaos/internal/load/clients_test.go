@@ -1,0 +1,21 @@
+package load
+
+import (
+	"fmt"
+	"testing"
+)
+
+func TestPayloadNamesItsValue(t *testing.T) {
+	seen := make(map[string]bool)
+	for n := range 300 {
+		value := fmt.Sprint("p/", n)
+		body := payload(value, n)
+		if got := valueOf(body); got != value {
+			t.Fatalf("payload %q names %q, want %q", body, got, value)
+		}
+		if seen[string(body)] {
+			t.Fatalf("payload %q was there before", body)
+		}
+		seen[string(body)] = true
+	}
+}
