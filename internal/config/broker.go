@@ -43,6 +43,21 @@ type BrokerOptions struct {
 	SocketRequestMaxBytes int
 	// MaxConnections and MaxConnectionsPerIP bound the client connections.
 	MaxConnections, MaxConnectionsPerIP int
+	// MaxConnectionsOverrides is MaxConnectionsPerIP of single addresses; see PerIP.
+	MaxConnectionsOverrides string
+	// ConnectionRate bounds the new connections per second.
+	ConnectionRate int
+	// ListenerMaxConnections and ListenerConnectionRate bound those of single listeners.
+	ListenerMaxConnections, ListenerConnectionRate map[string]int
+	// QueuedRequestBytes and QueuedResponseBytes bound the memory of requests and answers;
+	// -1 leaves it to the node.
+	QueuedRequestBytes, QueuedResponseBytes int64
+	// ResponseMaxBytes bounds the unread answers of one connection.
+	ResponseMaxBytes int
+	// ResponseStall, FirstRequestTime and RequestStall are how long clients may take.
+	ResponseStall, FirstRequestTime, RequestStall time.Duration
+	// FirstRequestMaxBytes bounds a first request that names no API of ours.
+	FirstRequestMaxBytes int
 	// ConnectionsMaxIdle closes quiet connections; below 0 never.
 	ConnectionsMaxIdle time.Duration
 
@@ -116,6 +131,15 @@ func brokerBindings() []binding[BrokerOptions] {
 		{"socket.request.max.bytes", "SocketRequestMaxBytes", func(o *o, v Value) { o.SocketRequestMaxBytes = v.Int() }},
 		{"max.connections", "MaxConnections", func(o *o, v Value) { o.MaxConnections = v.Int() }},
 		{"max.connections.per.ip", "MaxConnectionsPerIP", func(o *o, v Value) { o.MaxConnectionsPerIP = v.Int() }},
+		{"max.connections.per.ip.overrides", "MaxConnectionsOverrides", func(o *o, v Value) { o.MaxConnectionsOverrides = v.Text }},
+		{"max.connection.creation.rate", "ConnectionRate", func(o *o, v Value) { o.ConnectionRate = v.Int() }},
+		{"queued.max.request.bytes", "QueuedRequestBytes", func(o *o, v Value) { o.QueuedRequestBytes = v.Int64() }},
+		{"kalda.queued.max.response.bytes", "QueuedResponseBytes", func(o *o, v Value) { o.QueuedResponseBytes = v.Int64() }},
+		{"kalda.connections.response.max.bytes", "ResponseMaxBytes", func(o *o, v Value) { o.ResponseMaxBytes = v.Int() }},
+		{"kalda.connections.response.stall.ms", "ResponseStall", func(o *o, v Value) { o.ResponseStall = v.Duration() }},
+		{"kalda.connections.first.request.ms", "FirstRequestTime", func(o *o, v Value) { o.FirstRequestTime = v.Duration() }},
+		{"kalda.connections.first.request.max.bytes", "FirstRequestMaxBytes", func(o *o, v Value) { o.FirstRequestMaxBytes = v.Int() }},
+		{"kalda.connections.request.stall.ms", "RequestStall", func(o *o, v Value) { o.RequestStall = v.Duration() }},
 		{"connections.max.idle.ms", "ConnectionsMaxIdle", func(o *o, v Value) { o.ConnectionsMaxIdle = v.Duration() }},
 
 		{"num.partitions", "NumPartitions", func(o *o, v Value) { o.NumPartitions = v.Int32() }},
@@ -154,6 +178,8 @@ func (c *Config) Broker() BrokerOptions {
 func (c *Config) BrokerDynamic(d Dynamic) (BrokerOptions, error) {
 	o := BrokerOptions{Listeners: slices.Clone(c.listeners), Advertised: slices.Clone(c.advertised)}
 	err := bind(c, brokerTable, brokerBindings(), &o, d.layers())
+	o.ListenerMaxConnections = c.perListener("max.connections")
+	o.ListenerConnectionRate = c.perListener("max.connection.creation.rate")
 	return o, err
 }
 

@@ -25,6 +25,9 @@ type LoadOptions struct {
 // Config is every value that was set for one node, checked. It is immutable.
 type Config struct {
 	static map[string]entry // by broker key; the strongest value of each
+	// listener holds the keys of single listeners, by listener.name.NAME.KEY with NAME in
+	// upper case.
+	listener map[string]entry
 	// listeners and advertised are the client listeners, without Kafka's controller ones.
 	listeners, advertised []Listener
 }
@@ -38,7 +41,7 @@ type entry struct {
 // mistake (errors.As finds the first), so that an operator sees all at once; an unreadable
 // file is reported alone. Warnings come in the order of the sources.
 func Load(o LoadOptions) (*Config, []Warning, error) {
-	l := loader{cfg: &Config{static: map[string]entry{}}, warned: map[string]bool{}}
+	l := loader{cfg: &Config{static: map[string]entry{}, listener: map[string]entry{}}, warned: map[string]bool{}}
 	if o.File != "" || o.FileBytes != nil {
 		data := o.FileBytes
 		if data == nil {
@@ -162,6 +165,10 @@ func (l *loader) put(s setting) {
 		}
 	}
 	if listener != "" { // a key of one listener is never read as a key of the broker
+		name := listenerKey(listener, k.Name)
+		if old, set := l.cfg.listener[name]; k.Status == Honoured && (!set || old.src.Kind <= s.at.Kind) {
+			l.cfg.listener[name] = entry{v, s.at}
+		}
 		return
 	}
 	if k.Name == "broker.id" && v.Int64() < 0 {
@@ -191,7 +198,7 @@ func lookupBroker(name string) (k *Key, listener string, ok bool) {
 		for ok && l != "" { // listener, then perhaps a login mechanism
 			if k := brokerTable.byName[rest]; k != nil {
 				c := *k
-				if c.Status == Honoured {
+				if c.Status == Honoured && !ofListeners(c.Name) {
 					c.Status, c.Instead = Ignored, "the setting of the broker counts for every listener"
 				}
 				return &c, l, true

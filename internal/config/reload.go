@@ -9,7 +9,7 @@ import (
 // values of all keys that may change while it runs, and c's of the others. restart names
 // the keys whose change in next waits for a restart, sorted.
 func (c *Config) Reload(next *Config) (merged *Config, restart []string) {
-	merged = &Config{static: maps.Clone(c.static), listeners: c.listeners, advertised: c.advertised}
+	merged = &Config{static: maps.Clone(c.static), listener: next.listener, listeners: c.listeners, advertised: c.advertised}
 	for i := range brokerTable.keys {
 		k := &brokerTable.keys[i]
 		now, was := c.static[k.Name]

@@ -51,11 +51,9 @@ const (
 	insteadCheckpoint    = "checkpoints are written with the background flush, every few seconds"
 	insteadTaskDelay     = "periodic work begins when the node is ready"
 	insteadDeleteDelay   = "the files of a deleted segment go at once; reads under way finish"
-	insteadIPLimits      = "one limit holds for all addresses (max.connections.per.ip)"
 	insteadRecovery      = "recovery decides by itself how many logs it checks at once"
 	insteadCommitTimeout = "a commit is answered when it is committed, or when the coordinator moves"
 	insteadProducers     = "idle producers are looked for together with old segments (log.retention.check.interval.ms)"
-	insteadQueued        = "every connection has a bound of its own"
 	insteadSockets       = "the system sizes the buffers of sockets by itself"
 	insteadCluster       = "clusters of several nodes are not in this version"
 )
@@ -71,6 +69,19 @@ func kaldaKeys() []Key {
 			Doc: "address of /metrics, /healthz and /readyz; empty switches it off"},
 		{Name: "kalda.flush.policy", Type: String, Null: true, Valid: oneOf("os", "commit"), Update: ClusterWide,
 			Doc: "when a record counts as stored: os (written) or commit (on disk); unset, commit where the topic has one replica"},
+
+		{Name: "kalda.queued.max.response.bytes", Type: Long, Unit: Bytes, Default: "-1", Valid: atLeast(-1),
+			Doc: "bytes that the answers of all connections may hold in memory before they get smaller and no further request starts on connections that do not read theirs; -1 is an eighth of the memory, at least 32 MiB. The first 64 KiB of each connection do not count"},
+		{Name: "kalda.connections.response.max.bytes", Type: Int, Unit: Bytes, Default: "4194304", Valid: atLeast(1),
+			Doc: "bytes of unread answers at which no further request of a connection starts; a single answer may be larger"},
+		{Name: "kalda.connections.response.stall.ms", Type: Long, Unit: Millis, Default: "60000", Valid: atLeast(1),
+			Doc: "how long a client may take for each MiB of its answers before it is closed"},
+		{Name: "kalda.connections.first.request.ms", Type: Long, Unit: Millis, Default: "30000", Valid: atLeast(1),
+			Doc: "how long a new connection may take to bring its first request, or 4 KiB of it, before it is closed"},
+		{Name: "kalda.connections.first.request.max.bytes", Type: Int, Unit: Bytes, Default: "524288", Valid: atLeast(10),
+			Doc: "largest first request of a connection whose header names no API and version that is served"},
+		{Name: "kalda.connections.request.stall.ms", Type: Long, Unit: Millis, Default: "30000", Valid: atLeast(1),
+			Doc: "how long a client may take for each 4 KiB of a request, or 64 KiB if it is larger than that, before it is closed"},
 
 		{Name: "kalda.ensemble.listen", Type: String, Null: true, Status: NotBuilt,
 			Instead: insteadCluster, Doc: "address for the other members of the ensemble"},

@@ -7,10 +7,18 @@ const (
 
 	Connections              = "kalda_connections"
 	ConnectionsAcceptedTotal = "kalda_connections_accepted_total"
+	ConnectionsDelayedTotal  = "kalda_connections_delayed_total"
 	ConnectionsClosedTotal   = "kalda_connections_closed_total"
 	RequestsTotal            = "kalda_requests_total"
 	ReceivedBytesTotal       = "kalda_received_bytes_total"
 	SentBytesTotal           = "kalda_sent_bytes_total"
+
+	RequestMemoryBytes       = "kalda_request_memory_bytes"
+	RequestMemoryLimitBytes  = "kalda_request_memory_limit_bytes"
+	RequestMemoryWaiting     = "kalda_request_memory_waiting"
+	RequestMemoryWaitsTotal  = "kalda_request_memory_waits_total"
+	ResponseMemoryBytes      = "kalda_response_memory_bytes"
+	ResponseMemoryLimitBytes = "kalda_response_memory_limit_bytes"
 
 	PartitionLogStartOffset      = "kalda_partition_log_start_offset"
 	PartitionHighWatermarkOffset = "kalda_partition_high_watermark_offset"
@@ -50,10 +58,18 @@ func table() []row {
 
 		{Connections, gauge, "Open client connections.", listener},
 		{ConnectionsAcceptedTotal, counter, "Client connections accepted.", listener},
+		{ConnectionsDelayedTotal, counter, "Client connections that waited for max.connections or max.connection.creation.rate.", listener},
 		{ConnectionsClosedTotal, counter, "Client connections ended, by reason.", []string{"listener", "reason"}},
 		{RequestsTotal, counter, "Requests handled.", listener},
 		{ReceivedBytesTotal, counter, "Bytes received from clients.", listener},
 		{SentBytesTotal, counter, "Bytes sent to clients.", listener},
+
+		{RequestMemoryBytes, gauge, "Bytes that large requests hold, beyond 64 KiB for each connection.", nil},
+		{RequestMemoryLimitBytes, gauge, "Bytes that they may hold: queued.max.request.bytes.", nil},
+		{RequestMemoryWaiting, gauge, "Connections that wait for that memory.", nil},
+		{RequestMemoryWaitsTotal, counter, "Times that a connection waited for that memory.", nil},
+		{ResponseMemoryBytes, gauge, "Bytes that answers hold, beyond 64 KiB for each connection.", nil},
+		{ResponseMemoryLimitBytes, gauge, "Bytes that they may hold: kalda.queued.max.response.bytes.", nil},
 
 		{PartitionLogStartOffset, gauge, "First offset that is kept.", partition},
 		{PartitionHighWatermarkOffset, gauge, "End of the committed records.", partition},

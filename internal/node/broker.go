@@ -67,6 +67,7 @@ type Broker struct {
 	groups      *group.Service
 	wheel       *wheel.Wheel
 	handler     *broker.Broker
+	limits      clientLimits
 	servers     []*server.Server
 	ready       atomic.Bool
 
@@ -157,6 +158,7 @@ func (b *Broker) listen() error {
 // build makes the rooms and ties them together; nothing runs yet.
 func (b *Broker) build() {
 	opts := b.opts.Load()
+	b.limits = b.newClientLimits()
 	b.wheel = wheel.New(b.o.Clock)
 	b.replicas = replica.New(replica.Options{
 		Self:              b.pair,
@@ -277,20 +279,9 @@ func changedConfig(a, b map[string]string) bool {
 
 // serve begins to accept.
 func (b *Broker) serve() {
-	opts := b.opts.Load()
 	var fs []func(context.Context) error
 	for i, ln := range b.listeners {
-		s, err := server.New(server.Options{
-			Handler:             b.handler,
-			Clock:               b.o.Clock,
-			Logger:              b.log,
-			Listener:            opts.Listeners[i].Name,
-			MaxRequestBytes:     opts.SocketRequestMaxBytes,
-			Serves:              b.handler.Serves,
-			MaxConnections:      opts.MaxConnections,
-			MaxConnectionsPerIP: opts.MaxConnectionsPerIP,
-			IdleTimeout:         opts.ConnectionsMaxIdle,
-		})
+		s, err := server.New(b.serverOptions(i))
 		if err != nil {
 			b.fail(err)
 			continue

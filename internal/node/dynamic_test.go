@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"maps"
 	"path"
 	"strings"
 	"testing"
@@ -442,6 +443,7 @@ func TestDynamicConfigs(t *testing.T) {
 func TestDynamicBrokerConfigs(t *testing.T) {
 	t.Parallel()
 	scripts := brokerScripts()
+	maps.Copy(scripts, limitScripts())
 	for _, k := range config.TopicKeys() {
 		for _, syn := range k.Synonyms {
 			if s, ok := topicScripts()[k.Name]; ok && syn.Factor == 1 {

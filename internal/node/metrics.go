@@ -30,6 +30,7 @@ func (b *Broker) snapshot(emit metrics.Emit) {
 		st, l := s.Stats(), b.opts.Load().Listeners[i].Name
 		emit(metrics.Connections, float64(st.Active), l)
 		emit(metrics.ConnectionsAcceptedTotal, float64(st.Accepted), l)
+		emit(metrics.ConnectionsDelayedTotal, float64(st.Delayed), l)
 		emit(metrics.RequestsTotal, float64(st.Requests), l)
 		emit(metrics.ReceivedBytesTotal, float64(st.BytesIn), l)
 		emit(metrics.SentBytesTotal, float64(st.BytesOut), l)
@@ -37,6 +38,7 @@ func (b *Broker) snapshot(emit metrics.Emit) {
 			emit(metrics.ConnectionsClosedTotal, float64(st.Closes[r]), l, r.String())
 		}
 	}
+	b.snapshotLimits(emit)
 	for _, p := range b.replicas.Partitions() {
 		s := p.Stats()
 		l := []string{p.TP.Topic, strconv.Itoa(int(p.TP.Partition))}

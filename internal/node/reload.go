@@ -47,5 +47,6 @@ func (b *Broker) refresh(im *meta.Image) {
 		b.log.Error("a dynamic broker config cannot be used", "err", err)
 	}
 	b.opts.Store(&opts)
+	b.limits.connections.Set(connOptions(&opts, fileLimit()))
 	b.replicas.Refresh(im)
 }

@@ -32,6 +32,10 @@ const (
 	CloseStalled
 	// CloseLimit: refused, a limit on connections was reached.
 	CloseLimit
+	// CloseNoRequest: no request came within the time for the first one.
+	CloseNoRequest
+	// CloseSlowRequest: a request began and did not come to its end fast enough.
+	CloseSlowRequest
 	// CloseShutdown: the server stopped.
 	CloseShutdown
 
@@ -41,7 +45,7 @@ const (
 // String returns the metric label.
 func (r CloseReason) String() string {
 	return [...]string{
-		"client", "handler", "bad_frame", "bad_header", "http", "tls", "idle", "stalled", "limit", "shutdown",
+		"client", "handler", "bad_frame", "bad_header", "http", "tls", "idle", "stalled", "limit", "no_request", "slow_request", "shutdown",
 	}[r]
 }
 
@@ -63,9 +67,9 @@ type closing struct {
 
 // counters are what Stats reads.
 type counters struct {
-	accepted, requests, bytesIn, bytesOut atomic.Uint64
-	active                                atomic.Int64
-	closes                                [closeReasons]atomic.Uint64
+	accepted, delayed, requests, bytesIn, bytesOut atomic.Uint64
+	active                                         atomic.Int64
+	closes                                         [closeReasons]atomic.Uint64
 }
 
 // Stats is a snapshot of a server's counters since its start.
@@ -73,6 +77,9 @@ type Stats struct {
 	// Accepted counts connections that were admitted; Active are those open now.
 	Accepted uint64
 	Active   int64
+	// Delayed counts connections that had to wait for max.connections or
+	// max.connection.creation.rate.
+	Delayed uint64
 	// Requests counts requests given to the handler.
 	Requests uint64
 	// BytesIn and BytesOut count bytes read from and written to sockets.
@@ -87,6 +94,7 @@ func (s *Server) Stats() Stats {
 	st := Stats{
 		Accepted: s.counts.accepted.Load(),
 		Active:   s.counts.active.Load(),
+		Delayed:  s.counts.delayed.Load(),
 		Requests: s.counts.requests.Load(),
 		BytesIn:  s.counts.bytesIn.Load(),
 		BytesOut: s.counts.bytesOut.Load(),

@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"sync"
@@ -39,6 +40,10 @@ type conn struct {
 	staged        bool          // Handle ran since the last Flush
 	stagedProduce bool          // and one of them was a Produce
 	requests      uint64        // in this drain
+	got           uint64        // bytes read
+	part          partial       // the request that has come in part
+
+	mem account // what it holds of Options.Requests
 
 	// send belongs to whoever holds the sending token.
 	send sender
@@ -53,6 +58,9 @@ func newConn(s *Server, nc net.Conn, source string) *conn {
 	c.queue.readerWake.L = &c.queue
 	c.queue.writerWake.L = &c.queue
 	c.queue.active = c.now
+	c.queue.output = s.o.Answers
+	c.mem.b = s.o.Requests
+	c.part.open = true // a new connection counts as being within its first request
 	return c
 }
 
@@ -84,13 +92,24 @@ func (c *conn) serve() *closing {
 // read waits for bytes. Meanwhile the writer sends what completes.
 func (c *conn) read() *closing {
 	for {
-		buf := c.frames.space()
+		buf, why := c.room()
+		if why != nil {
+			return why
+		}
+		if why := c.slow(); why != nil {
+			return why
+		}
+		if c.part.open {
+			c.now = c.srv.o.Clock.Boot()
+		}
+		begun := c.now
 		c.armRead()
 		if why := c.beginRead(); why != nil {
 			return why
 		}
 		n, err := c.nc.Read(buf)
 		c.now = c.srv.o.Clock.Boot()
+		c.part.read(c.now - begun)
 		c.queue.Lock()
 		c.queue.reader = readerDrains
 		if n > 0 {
@@ -100,6 +119,7 @@ func (c *conn) read() *closing {
 		switch {
 		case n > 0: // an error comes again with the next Read
 			c.frames.filled(n)
+			c.got += uint64(n)
 			c.srv.counts.bytesIn.Add(uint64(n))
 			c.idle = false
 			return nil
@@ -146,8 +166,8 @@ func (c *conn) overLocked() *closing {
 	return nil
 }
 
-// armRead sets the read deadline, which serves two ends: to give large buffers back
-// and to end an idle connection. A deadline that fires is checked against the time, so
+// armRead sets the read deadline, which serves three ends: to give large buffers back,
+// to end an idle connection, and one whose request does not come to its end. A deadline that fires is checked against the time, so
 // it is moved only when it comes too near, not for every read.
 func (c *conn) armRead() {
 	limit := c.srv.o.IdleTimeout
@@ -156,17 +176,34 @@ func (c *conn) armRead() {
 		if limit > 0 {
 			after = min(after, limit/2)
 		}
-		if c.readBy < c.now+after {
-			c.readBy = c.now + after + after/2
-			_ = c.nc.SetReadDeadline(time.Now().Add(c.readBy - c.now))
+		by := c.readBy
+		if by < c.now+after {
+			by = c.now + after + after/2
+		}
+		if c.part.open { // one that is set and fires too early does no harm
+			if slow := c.now + c.slowLeft(); by > slow && (c.readBy <= c.now || c.readBy > slow) {
+				by = slow
+			} else if by > slow {
+				by = c.readBy
+			}
+		}
+		if by != c.readBy {
+			c.readBy = by
+			_ = c.nc.SetReadDeadline(time.Now().Add(by - c.now))
 		}
 		return
 	}
-	if limit <= 0 {
+	left := time.Duration(math.MaxInt64)
+	if limit > 0 {
+		_, left = c.idleLeft()
+	}
+	if c.part.open {
+		left = min(left, c.slowLeft())
+	}
+	if left == math.MaxInt64 {
 		_ = c.nc.SetReadDeadline(time.Time{})
 		return
 	}
-	_, left := c.idleLeft()
 	_ = c.nc.SetReadDeadline(time.Now().Add(left))
 }
 
@@ -186,9 +223,13 @@ func (c *conn) readTimeout() *closing {
 	if limit := c.srv.o.IdleTimeout; limit > 0 && !waiting && left <= 0 {
 		return &closing{reason: CloseIdle}
 	}
-	if !c.idle {
+	c.queue.Lock()
+	quiet := c.now - c.queue.active
+	c.queue.Unlock()
+	if !c.idle && (!c.part.open || quiet >= idleAfter) {
 		c.idle = true
 		c.frames.shrink()
+		c.settleInput()
 		c.queue.Lock()
 		c.queue.shrink()
 		if c.queue.writer && !c.queue.sending && !c.queue.sendable() {
@@ -245,7 +286,7 @@ func (c *conn) start(produce bool) (*slot, *closing) {
 		if why := c.overLocked(); why != nil {
 			return nil, why
 		}
-		if q.mayStart(produce) && q.n < c.srv.o.MaxPending && q.outBytes < c.srv.o.OutputBytes {
+		if q.mayStart(produce) && q.n < c.srv.o.MaxPending && c.outputLocked() {
 			if waited {
 				c.now = c.srv.o.Clock.Boot()
 			}
@@ -263,6 +304,13 @@ func (c *conn) start(produce bool) (*slot, *closing) {
 		}
 		waited = true
 	}
+}
+
+// outputLocked says whether there is room for the answer of another request.
+func (c *conn) outputLocked() bool {
+	q := &c.queue
+	return q.outBytes < outputBase && q.outBytes < c.srv.o.OutputBytes ||
+		q.outBytes < c.srv.o.OutputBytes && !q.output.full()
 }
 
 // waitLocked sleeps until something in the queue changed.
@@ -301,6 +349,7 @@ func (c *conn) handle(s *slot, hd *wire.Header, body []byte) {
 	case outcome == wire.Done, s.state == slotDone:
 		q.complete(s)
 	default:
+		q.unreserve(s)
 		s.state = slotParked
 	}
 }
@@ -333,7 +382,7 @@ func (c *conn) finish(why *closing) *closing {
 	}
 	q.Unlock()
 	switch why.reason {
-	case CloseByHandler, CloseBadFrame, CloseBadHeader:
+	case CloseByHandler, CloseBadFrame, CloseBadHeader, CloseNoRequest, CloseSlowRequest:
 		c.linger()
 	}
 	return why
@@ -362,6 +411,7 @@ func (c *conn) shutdown() {
 	c.queue.Lock()
 	c.queue.stopping = true
 	c.queue.wakeReader()
+	c.queue.raise()
 	c.queue.Unlock()
 	_ = c.nc.SetReadDeadline(aLongTimeAgo)
 	_ = c.nc.SetWriteDeadline(time.Now().Add(c.srv.o.ShutdownGrace))
@@ -381,11 +431,16 @@ func (c *conn) end(why *closing) {
 	q.Lock()
 	unsent := c.send.unsent
 	for i := range q.n {
-		if s := q.at(i); s.state == slotParked || s.state == slotReady {
+		s := q.at(i)
+		if s.state == slotParked || s.state == slotReady {
 			unsent = append(unsent, s)
 		}
+		q.unreserve(s)
 	}
+	q.outBytes, q.spareBytes = 0, 0
+	q.settleOutput()
 	q.Unlock()
+	c.mem.close()
 	for _, s := range unsent {
 		c.srv.o.Handler.Cancel(&s.p)
 	}

@@ -38,7 +38,11 @@ type frames struct {
 	maxBytes   int // largest frame
 	firstBytes int // largest first frame, unless serves says yes to its header
 	serves     func(key, version int16) bool
-	begun      bool // the first frame was accepted
+	begun      bool   // the first frame was accepted
+	whole      uint64 // frames that next returned
+	// allowed is the size up to which the buffer may grow; aheadBytes or what the
+	// connection took from the budget beyond that.
+	allowed int
 
 	full         bool // the last fill left no room: there may be more to take at once
 	peak, rounds int  // largest use of the buffer in this many rounds, for trim
@@ -50,6 +54,7 @@ func newFrames(o *Options) frames {
 		maxBytes:   o.MaxRequestBytes,
 		firstBytes: o.FirstFrameBytes,
 		serves:     o.Serves,
+		allowed:    aheadBytes,
 	}
 }
 
@@ -83,11 +88,13 @@ func (f *frames) next() ([]byte, *closing) {
 	}
 	frame := f.buf[f.r+4 : f.r+4+size : f.r+4+size]
 	f.r += 4 + size
+	f.whole++
 	return frame, nil
 }
 
-// space returns where to put the bytes that arrive next; it is never empty. Call next
-// until it returns nil before.
+// space returns where to put the bytes that arrive next. It is empty if the buffer would
+// have to grow beyond allowed: raise that and call again. Call next until it returns nil
+// before.
 func (f *frames) space() []byte {
 	f.peak = max(f.peak, f.w)
 	if f.r == f.w {
@@ -115,11 +122,34 @@ func (f *frames) space() []byte {
 	// A small buffer that one read filled to the brim is too small for what comes, even
 	// if the frame at hand would fit.
 	if f.w == len(f.buf) || f.full && len(f.buf) < aheadBytes {
-		grown := make([]byte, 2*len(f.buf))
+		if f.needs() > f.allowed {
+			return nil
+		}
+		grown := make([]byte, f.needs())
 		f.w = copy(grown, f.buf[:f.w])
 		f.buf = grown
 	}
 	return f.buf[f.w:min(end, len(f.buf))]
+}
+
+// needs is the size of the next larger buffer.
+func (f *frames) needs() int { return 2 * len(f.buf) }
+
+// missing is how many bytes the frame at hand still lacks: at least 1, and what the
+// shortest one would lack while its size is not known.
+func (f *frames) missing() int {
+	have := f.w - f.r
+	if have < 4 {
+		return 4 + minFrameBytes - have
+	}
+	return max(4+int(binary.BigEndian.Uint32(f.buf[f.r:]))-have, 1)
+}
+
+// drop gives a large buffer back in which nothing lies: the memory is short.
+func (f *frames) drop() {
+	if f.r == f.w && len(f.buf) > aheadBytes {
+		f.buf, f.r, f.w = make([]byte, aheadBytes), 0, 0
+	}
 }
 
 func (f *frames) moveToFront() {

@@ -8,7 +8,9 @@ import (
 
 func testFrames(maxBytes int) frames {
 	o := Options{MaxRequestBytes: maxBytes, Serves: func(int16, int16) bool { return true }}.withDefaults()
-	return newFrames(&o)
+	f := newFrames(&o)
+	f.allowed = 1 << 30
+	return f
 }
 
 // feed gives stream to f in pieces of the sizes that cut yields (0: as much as fits),

@@ -27,6 +27,10 @@ type slot struct {
 	// state is guarded by conn.mu; once the slot is taken out of the queue it belongs to
 	// whoever holds the sending token.
 	state slotState
+	// mem is what the request holds of the budget of requests, reserved what Room promised
+	// of that of answers. Guarded by the queue's lock.
+	mem      int64
+	reserved int
 }
 
 func (s *slot) produce() bool { return s.p.Key == wire.KeyProduce }
@@ -54,6 +58,9 @@ type queue struct {
 	// outBytes counts the bytes of whole answers that are not written, here and in the
 	// hands of the token's holder.
 	outBytes int
+	// output is the budget of all; charged is what it was told of outBytes and spareBytes.
+	output  *OutputBudget
+	charged int64
 
 	sending    bool // someone holds the sending token
 	reader     readerState
@@ -67,6 +74,7 @@ type queue struct {
 	broken   *closing      // a write failed
 	dead     bool          // the connection is over: completions are dropped
 	active   time.Duration // when bytes were last read or written
+	alarm    chan struct{} // rings for a reader that waits for the budget
 }
 
 const (
@@ -139,6 +147,8 @@ func (q *queue) complete(s *slot) {
 		s.state = slotWhole
 		q.answered(s.produce())
 		q.outBytes += len(s.p.Resp)
+		q.unreserve(s)
+		q.settleOutput()
 	}
 }
 
@@ -169,7 +179,12 @@ func (q *queue) take(batch []*slot) []*slot {
 // free makes s available for a later request.
 func (q *queue) free(s *slot) {
 	s.state = slotFree
-	if c := cap(s.p.Resp); c > keepRespBytes || q.spareBytes+c > keepSpareBytes {
+	q.unreserve(s)
+	if s.mem > 0 {
+		s.c.mem.give(s.mem)
+		s.mem = 0
+	}
+	if c := cap(s.p.Resp); c > keepRespBytes || q.spareBytes+c > keepSpareBytes || q.spareBytes+c > outputBase && q.output.tight() {
 		s.p.Resp = nil
 	}
 	s.p.Body, s.p.Encode, s.p.State, s.p.ClientID = nil, nil, nil, ""
@@ -183,6 +198,7 @@ func (q *queue) shrink() {
 	if q.n == 0 {
 		q.ring, q.head = nil, 0
 	}
+	q.settleOutput()
 }
 
 // Ready implements wire.Queue: the answer of a parked request is there. It marks and

@@ -61,13 +61,15 @@ func (c *conn) transmit() *closing {
 	q := &c.queue
 	for batch := c.send.batch; len(batch) > 0; {
 		n, total := 0, 0
-		encodedProduce, encodedOther, encodedBytes := 0, 0, 0
+		encodedProduce, encodedOther, encodedBytes, encodedReserved := 0, 0, 0, 0
 		for n < len(batch) && total < c.srv.o.OutputBytes {
 			s := batch[n]
 			if s.state == slotReady {
 				s.p.Encode.EncodeAnswer(&s.p)
 				s.state = slotWhole
 				encodedBytes += len(s.p.Resp)
+				encodedReserved += s.reserved // nobody else looks at a slot that was taken
+				s.reserved = 0
 				if s.produce() {
 					encodedProduce++
 				} else {
@@ -83,6 +85,10 @@ func (c *conn) transmit() *closing {
 			q.openProduce -= encodedProduce
 			q.openOther -= encodedOther
 			q.outBytes += encodedBytes
+			if encodedReserved > 0 {
+				q.output.held.Add(int64(-encodedReserved))
+			}
+			q.settleOutput()
 			q.wakeReader()
 			q.Unlock()
 		}
@@ -96,6 +102,7 @@ func (c *conn) transmit() *closing {
 		for _, s := range batch[:n] {
 			q.free(s)
 		}
+		q.settleOutput()
 		batch = batch[n:]
 		if err != nil {
 			for _, s := range batch {
@@ -241,7 +248,8 @@ func (c *conn) writeLater() {
 			q.wakeReader()
 			continue
 		case mine && (q.broken != nil || q.atClose()):
-			// The reader ends the connection; get it out of Read.
+			// The reader ends the connection; get it out of Read, or out of its wait.
+			q.raise()
 			q.Unlock()
 			_ = c.nc.SetReadDeadline(aLongTimeAgo)
 			q.Lock()

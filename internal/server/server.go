@@ -30,9 +30,10 @@
 //  6. Every request that was parked either has its answer encoded or is told to
 //     Handler.Cancel, never both. Handler.Closed is the last call of a connection.
 //
-// Bounds: request size, answers waiting in memory, unanswered requests, connections.
-// At a bound the connection stops reading; a peer that takes no byte of an answer for
-// WriteStall is closed.
+// Bounds: request size, answers waiting in memory, unanswered requests, connections, and
+// over all connections the bytes of requests and of answers. At a bound the connection
+// stops reading. A peer that takes no byte of an answer for WriteStall is closed, and one
+// that leaves a request unfinished for RequestStall.
 //
 // Memory: an idle connection keeps its goroutine and a read buffer of 4 KiB. In the
 // steady state a request costs no allocation.
@@ -77,15 +78,22 @@ type Options struct {
 	// MaxPending bounds the requests of one connection without a written answer;
 	// default 1024.
 	MaxPending int
-	// MaxConnections is max.connections; further ones are closed at once. Default: no limit.
-	MaxConnections int
-	// MaxConnectionsPerIP is max.connections.per.ip. Default: no limit.
-	MaxConnectionsPerIP int
+	// Requests and Answers bound the memory of all connections, of this server and of
+	// those that share them; default: no limit.
+	Requests *Budget
+	Answers  *OutputBudget
+	// Connections bounds the connections, of this server and of those that share it;
+	// default: no limit.
+	Connections *ConnLimits
 	// IdleTimeout is connections.max.idle.ms; default 10 minutes, negative: never.
 	IdleTimeout time.Duration
 	// WriteStall is how long a write may take before the connection is closed (it may
 	// be closed up to a quarter later); default 60 s.
 	WriteStall time.Duration
+	// FirstRequest is how long a new connection may take to bring its first request, and
+	// RequestStall how long any later one may pause within a request; a large one must
+	// bring a part of its bytes in that time. Default 30 s each.
+	FirstRequest, RequestStall time.Duration
 	// ShutdownGrace is how long a last write may take when the server stops; default 1 s.
 	ShutdownGrace time.Duration
 }
@@ -114,6 +122,17 @@ func (o Options) withDefaults() Options {
 	def(&o.FirstFrameBytes, 512<<10)
 	def(&o.OutputBytes, 4<<20)
 	def(&o.MaxPending, 1024)
+	if o.Requests == nil {
+		o.Requests = NewBudget(0)
+	}
+	if o.Answers == nil {
+		o.Answers = NewOutputBudget(0)
+	}
+	if o.Connections == nil {
+		o.Connections = NewConnLimits(o.Clock)
+	}
+	defTime(&o.FirstRequest, 30*time.Second)
+	defTime(&o.RequestStall, 30*time.Second)
 	defTime(&o.IdleTimeout, 10*time.Minute)
 	defTime(&o.WriteStall, time.Minute)
 	defTime(&o.ShutdownGrace, time.Second)
@@ -132,8 +151,8 @@ func (o *Options) validate() error {
 		{"FirstFrameBytes", o.FirstFrameBytes},
 		{"OutputBytes", o.OutputBytes},
 		{"MaxPending", o.MaxPending},
-		{"MaxConnections", o.MaxConnections},
-		{"MaxConnectionsPerIP", o.MaxConnectionsPerIP},
+		{"FirstRequest", int(o.FirstRequest)},
+		{"RequestStall", int(o.RequestStall)},
 		{"WriteStall", int(o.WriteStall)},
 		{"ShutdownGrace", int(o.ShutdownGrace)},
 	} {
@@ -152,11 +171,7 @@ type Server struct {
 	nextID atomic.Uint64
 	counts counters
 
-	mu struct {
-		sync.Mutex
-		conns int
-		perIP map[string]int // only counted with MaxConnectionsPerIP
-	}
+	mu sync.Mutex // guards the sets of connections that Serve keeps
 }
 
 // New returns a server; it fails if an option is out of range or the handler missing.
@@ -167,7 +182,6 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{o: o}
 	s.log = newCloseLog(o.Logger, o.Clock)
-	s.mu.perIP = map[string]int{}
 	return s, nil
 }
 
@@ -209,7 +223,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 			continue
 		}
 		delay = 0
-		c := s.admit(nc, mine)
+		c := s.admit(ctx, nc, mine)
 		if c == nil {
 			continue
 		}
@@ -234,29 +248,23 @@ func passing(err error) bool {
 	return errors.As(err, &t) && t.Temporary()
 }
 
-// admit counts a connection in, or closes it and returns nil.
-func (s *Server) admit(nc net.Conn, mine map[*conn]struct{}) *conn {
+// admit counts a connection in, when its turn has come, or closes it and returns nil.
+func (s *Server) admit(ctx context.Context, nc net.Conn, mine map[*conn]struct{}) *conn {
 	source := sourceOf(nc.RemoteAddr())
-	s.mu.Lock()
-	why := ""
-	switch {
-	case s.o.MaxConnections > 0 && s.mu.conns >= s.o.MaxConnections:
-		why = fmt.Sprintf("max.connections=%d reached", s.o.MaxConnections)
-	case s.o.MaxConnectionsPerIP > 0 && s.mu.perIP[source] >= s.o.MaxConnectionsPerIP:
-		why = fmt.Sprintf("max.connections.per.ip=%d reached", s.o.MaxConnectionsPerIP)
+	why, delayed := s.o.Connections.acquire(ctx, s.o.Listener, source, func(limit string) {
+		s.log.note("", nc.RemoteAddr(), "", &closing{CloseLimit, limit})
+	})
+	if delayed {
+		s.counts.delayed.Add(1)
 	}
-	if why != "" {
-		s.mu.Unlock()
-		s.counts.closes[CloseLimit].Add(1)
-		s.log.note(source, nc.RemoteAddr(), "", &closing{CloseLimit, why})
+	if why != nil {
+		s.counts.closes[why.reason].Add(1)
+		s.log.note(source, nc.RemoteAddr(), "", why)
 		nc.Close()
 		return nil
 	}
 	c := newConn(s, nc, source)
-	s.mu.conns++
-	if s.o.MaxConnectionsPerIP > 0 {
-		s.mu.perIP[source]++
-	}
+	s.mu.Lock()
 	mine[c] = struct{}{}
 	s.mu.Unlock()
 	s.counts.accepted.Add(1)
@@ -266,13 +274,8 @@ func (s *Server) admit(nc net.Conn, mine map[*conn]struct{}) *conn {
 
 // leave counts a connection out.
 func (s *Server) leave(c *conn, mine map[*conn]struct{}) {
+	s.o.Connections.release(s.o.Listener, c.source)
 	s.mu.Lock()
-	s.mu.conns--
-	if n := s.mu.perIP[c.source]; n > 1 {
-		s.mu.perIP[c.source] = n - 1
-	} else {
-		delete(s.mu.perIP, c.source)
-	}
 	delete(mine, c)
 	s.mu.Unlock()
 	s.counts.active.Add(-1)

@@ -132,7 +132,7 @@ func (r *answerReader) answer(t *testing.T) int {
 
 func TestIdleConnectionEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, Options{IdleTimeout: time.Minute}, 0)
+		r := newRig(t, Options{IdleTimeout: time.Minute, FirstRequest: time.Hour}, 0)
 		start := time.Now()
 		c := r.dial()
 		step := func(at time.Duration) { <-time.After(time.Until(start.Add(at))) }
@@ -243,36 +243,6 @@ func TestIdleConnectionIsSmall(t *testing.T) {
 	}
 	cancel()
 	serving.Wait()
-}
-
-func TestLimitsOnConnections(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		for _, o := range []Options{{MaxConnections: 2}, {MaxConnectionsPerIP: 2}} {
-			r := newRig(t, o, 0)
-			a, b, c := r.dial(), r.dial(), r.dial()
-			synctest.Wait()
-			if _, err := c.Read(make([]byte, 1)); err != io.EOF {
-				t.Errorf("the third connection got %v, want EOF", err)
-			}
-			if st := r.s.Stats(); st.Active != 2 || st.Closes[CloseLimit] != 1 {
-				t.Errorf("%+v", st)
-			}
-			if log := r.h.take(); !strings.Contains(log, "max.connections") {
-				t.Errorf("log says %q", log)
-			}
-			a.Close()
-			synctest.Wait()
-			d := r.dial()
-			_, _ = d.Write(request("metadata", 7, "done"))
-			if got := reading(d).answer(t); got != 7 {
-				t.Errorf("answer %d", got)
-			}
-			for _, x := range []net.Conn{b, c, d} {
-				x.Close()
-			}
-			r.stop()
-		}
-	})
 }
 
 // A client that takes nothing holds up a stop for no longer than the grace.

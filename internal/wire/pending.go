@@ -111,3 +111,31 @@ func (p *Pending) Bind(q Queue) { p.queue = q }
 // Complete marks a parked request as answerable. Exactly one call per parked
 // request; safe from any goroutine, with locks held.
 func (p *Pending) Complete() { p.queue.Ready(p) }
+
+// Memory is implemented by a Queue that keeps account of memory.
+type Memory interface {
+	// Reserve waits until bytes of memory may be taken for the decoded form of p; they are
+	// given back with the answer. An error means that the connection is over.
+	Reserve(p *Pending, bytes int) error
+	// Room returns how many of bytes the answer of p may take now.
+	Room(p *Pending, bytes int) int
+}
+
+// Reserve waits until the decoded form of the request may take so many bytes. Only Handle
+// may call it. After an error the request must be answered with CloseConn.
+func (p *Pending) Reserve(bytes int) error {
+	if m, ok := p.queue.(Memory); ok {
+		return m.Reserve(p, bytes)
+	}
+	return nil
+}
+
+// Room returns how many of bytes the answer may take now, at least 64 KiB if it asks for
+// that much: fewer when clients leave many answers unread. Who can make an answer smaller
+// asks before it makes a large one. Call it within Handle or EncodeAnswer, once.
+func (p *Pending) Room(bytes int) int {
+	if m, ok := p.queue.(Memory); ok {
+		return m.Room(p, bytes)
+	}
+	return bytes
+}

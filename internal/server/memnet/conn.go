@@ -198,3 +198,11 @@ func (d *deadline) stop() {
 		d.timer = nil
 	}
 }
+
+// PeerGone says that the peer has ended its direction, or the connection, with fewer than
+// missing bytes on the way; with missing 0, whatever is on the way.
+func (c *Conn) PeerGone(missing int) bool {
+	c.in.mu.Lock()
+	defer c.in.mu.Unlock()
+	return c.in.wrote && (missing == 0 || c.in.n < missing)
+}

@@ -1,0 +1,251 @@
+package server
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/kalda-io/kalda/internal/wire"
+)
+
+const (
+	// outputBase is what the answers of one connection may hold without asking the
+	// budget of all.
+	outputBase = 64 << 10
+	// outputStep is by how much a connection changes what it holds of that budget.
+	outputStep = 64 << 10
+	// probeEvery is how often a connection that waits for the budget looks whether its
+	// client is still there.
+	probeEvery = time.Second
+	// stepBase and stepHeld are what an incomplete request must bring within RequestStall:
+	// one that fits in the small buffer, and one that holds a part of the budget.
+	stepBase, stepHeld = 4 << 10, 64 << 10
+	// stepPressed is what the latter must bring within a pressPart of that time while
+	// others wait for the budget: 51 KiB per second as it stands.
+	stepPressed, pressPart = 256 << 10, 6
+)
+
+// partial watches over the request that has come in part.
+type partial struct {
+	open  bool
+	whole uint64 // frames.whole when it began
+	step  step   // of RequestStall
+	press step   // of a part of that
+}
+
+// step is a span of time in which a request must bring so many bytes.
+type step struct {
+	waited time.Duration // spent in Read since it began
+	got    uint64        // conn.got when it began
+}
+
+// room is frames.space with leave of the budget.
+func (c *conn) room() ([]byte, *closing) {
+	f := &c.frames
+	if f.allowed > aheadBytes && c.srv.o.Requests.tight() {
+		f.drop()
+	}
+	buf := f.space()
+	if len(buf) == 0 {
+		n := f.needs() - f.allowed
+		if why := c.take(int64(n), f.missing()); why != nil {
+			return nil, why
+		}
+		f.allowed += n
+		buf = f.space()
+	}
+	c.settleInput()
+	return buf, nil
+}
+
+// settleInput gives back what the read buffer does not take any more.
+func (c *conn) settleInput() {
+	if is := max(len(c.frames.buf), aheadBytes); is < c.frames.allowed {
+		c.mem.give(int64(c.frames.allowed - is))
+		c.frames.allowed = is
+	}
+}
+
+// take waits for n bytes of the budget. Answers are written meanwhile, and the end of the
+// connection is noticed: its own, the server's, and the client's if the bytes that are
+// missing cannot come any more.
+func (c *conn) take(n int64, missing int) *closing {
+	if c.mem.tryTake(n) {
+		return nil
+	}
+	q := &c.queue
+	alarm := make(chan struct{}, 1)
+	q.Lock()
+	why := c.overLocked()
+	if why != nil {
+		q.Unlock()
+		return why
+	}
+	before := q.reader
+	q.alarm, q.reader = alarm, readerReads
+	if !q.sending && q.sendable() {
+		c.wakeWriterLocked()
+	}
+	q.Unlock()
+	why = c.waitInLine(c.mem.line(n), alarm, missing)
+	if why != nil {
+		c.mem.leave()
+	}
+	c.now = c.srv.o.Clock.Boot()
+	q.Lock()
+	q.alarm, q.reader = nil, before
+	q.Unlock()
+	return why
+}
+
+func (c *conn) waitInLine(granted, alarm <-chan struct{}, missing int) *closing {
+	probe := time.NewTicker(probeEvery)
+	defer probe.Stop()
+	for {
+		select {
+		case <-granted:
+			return nil
+		case <-alarm:
+			c.queue.Lock()
+			why := c.overLocked()
+			c.queue.Unlock()
+			if why != nil {
+				return why
+			}
+		case <-probe.C:
+			if peerGone(c.nc, missing) {
+				return &closing{reason: CloseByClient}
+			}
+		}
+	}
+}
+
+// Reserve implements wire.Memory: the decoded request takes so many bytes until it is
+// answered. It runs within Handle.
+func (s *slot) Reserve(_ *wire.Pending, bytes int) error {
+	if bytes <= outputBase {
+		return nil
+	}
+	c := s.c
+	if why := c.take(int64(bytes), 0); why != nil {
+		c.queue.Lock()
+		if c.queue.broken == nil {
+			c.queue.broken = why
+		}
+		c.queue.Unlock()
+		return fmt.Errorf("the connection ended while the request waited for memory")
+	}
+	c.queue.Lock()
+	s.mem += int64(bytes)
+	c.queue.Unlock()
+	return nil
+}
+
+// Room implements wire.Memory: how many bytes of n the answer may take.
+func (s *slot) Room(_ *wire.Pending, n int) int {
+	if n <= outputBase {
+		return n
+	}
+	q := &s.c.queue
+	got := outputBase + int(q.output.reserve(int64(n-outputBase)))
+	q.Lock()
+	s.reserved += got - outputBase
+	q.Unlock()
+	return got
+}
+
+// unreserve turns what Room promised into what the answer takes; its bytes are counted
+// by then.
+func (q *queue) unreserve(s *slot) {
+	if s.reserved > 0 {
+		q.output.held.Add(int64(-s.reserved))
+		s.reserved = 0
+	}
+}
+
+// settleOutput tells the budget what whole answers and kept buffers take.
+func (q *queue) settleOutput() {
+	want := int64(0)
+	if n := q.outBytes + q.spareBytes - outputBase; n > 0 {
+		want = int64(n+outputStep-1) / outputStep * outputStep
+	}
+	if want != q.charged {
+		q.output.held.Add(want - q.charged)
+		q.charged = want
+	}
+}
+
+// raise wakes a reader that waits for the budget.
+func (q *queue) raise() {
+	if q.alarm != nil {
+		select {
+		case q.alarm <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// slow says why the request that has come in part is not waited for any longer. A
+// connection counts as being within its first request from its start.
+func (c *conn) slow() *closing {
+	f, p := &c.frames, &c.part
+	if f.whole > 0 && f.r == f.w {
+		p.open = false
+		return nil
+	}
+	if !p.open || p.whole != f.whole {
+		*p = partial{open: true, whole: f.whole, step: step{got: c.got}, press: step{got: c.got}}
+		return nil
+	}
+	stall, key := c.srv.o.RequestStall, "kalda.connections.request.stall.ms"
+	if f.whole == 0 {
+		stall, key = c.srv.o.FirstRequest, "kalda.connections.first.request.ms"
+	}
+	if got, ended := p.press.end(c.got, stall/pressPart); ended && got < stepPressed && c.holds() && c.srv.o.Requests.pressed() {
+		return &closing{CloseSlowRequest, fmt.Sprintf("an incomplete request brought %d bytes in %v and holds memory that others wait for: queued.max.request.bytes=%d, %s=%d",
+			got, stall/pressPart, c.srv.o.Requests.limit.Load(), key, stall.Milliseconds())}
+	}
+	want := stepBase
+	if c.holds() {
+		want = stepHeld
+	}
+	switch got, ended := p.step.end(c.got, stall); {
+	case !ended || got >= want:
+		return nil
+	case c.got == 0:
+		return &closing{CloseNoRequest, fmt.Sprintf("no request came within %s=%d", key, stall.Milliseconds())}
+	default:
+		return &closing{CloseSlowRequest, fmt.Sprintf("an incomplete request brought %d bytes, fewer than %d, within %s=%d", got, want, key, stall.Milliseconds())}
+	}
+}
+
+// end says whether the step is over, and how many bytes it brought; then it begins anew.
+func (s *step) end(got uint64, length time.Duration) (brought int, ended bool) {
+	if s.waited < length {
+		return 0, false
+	}
+	brought = int(got - s.got)
+	*s = step{got: got}
+	return brought, true
+}
+
+// read notes the time that a Read took.
+func (p *partial) read(d time.Duration) {
+	p.step.waited += d
+	p.press.waited += d
+}
+
+// holds says that the read buffer takes a part of the budget.
+func (c *conn) holds() bool { return c.frames.allowed > aheadBytes }
+
+// slowLeft is how long the request that has come in part may go on without bytes.
+func (c *conn) slowLeft() time.Duration {
+	stall := c.srv.o.RequestStall
+	if c.frames.whole == 0 {
+		stall = c.srv.o.FirstRequest
+	}
+	left := stall - c.part.step.waited
+	if c.holds() {
+		left = min(left, stall/pressPart-c.part.press.waited)
+	}
+	return left
+}
