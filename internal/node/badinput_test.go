@@ -141,42 +141,50 @@ func TestBadBatches(t *testing.T) {
 		batch func(t *testing.T) []byte
 		want  *kerr.Error
 	}{
-		"wrong CRC":                    {func(t *testing.T) []byte { b := good(t); b[17] ^= 1; return b }, kerr.CorruptMessage},
-		"flipped record byte":          {func(t *testing.T) []byte { b := good(t); b[len(b)-1] ^= 1; return b }, kerr.CorruptMessage},
-		"magic 3":                      {sealed(func(b record.Batch) { b[16] = 3 }), kerr.CorruptMessage},
-		"magic -1":                     {sealed(func(b record.Batch) { b[16] = 255 }), kerr.CorruptMessage},
-		"length too small":             {sealed(func(b record.Batch) { put32(8, uint32(len(b)-13))(b) }), kerr.InvalidRecord},
-		"length too large":             {sealed(func(b record.Batch) { put32(8, uint32(len(b)))(b) }), kerr.CorruptMessage},
-		"length 2^31-1":                {sealed(put32(8, math.MaxInt32)), kerr.CorruptMessage},
-		"length -1":                    {sealed(put32(8, math.MaxUint32)), kerr.CorruptMessage},
-		"length 0":                     {sealed(put32(8, 0)), kerr.CorruptMessage},
-		"cut in the header":            {func(t *testing.T) []byte { return good(t)[:40] }, kerr.CorruptMessage},
-		"cut in the records":           {func(t *testing.T) []byte { b := good(t); return b[:len(b)-1] }, kerr.CorruptMessage},
-		"one byte":                     {func(*testing.T) []byte { return []byte{0} }, kerr.CorruptMessage},
-		"bytes behind":                 {func(t *testing.T) []byte { return append(good(t), 0) }, kerr.InvalidRecord},
-		"two batches":                  {func(t *testing.T) []byte { return append(good(t), good(t)...) }, kerr.InvalidRecord},
-		"null":                         {func(*testing.T) []byte { return nil }, kerr.InvalidRecord},
-		"empty":                        {func(*testing.T) []byte { return []byte{} }, kerr.InvalidRecord},
-		"count -1":                     {sealed(put32(57, math.MaxUint32)), kerr.InvalidRecord},
-		"count 0":                      {sealed(put32(57, 0)), kerr.InvalidRecord},
-		"count too small":              {sealed(put32(57, 1)), kerr.InvalidRecord},
-		"count too large":              {sealed(put32(57, 3)), kerr.InvalidRecord},
-		"count and delta too large":    {sealed(func(b record.Batch) { put32(57, 3)(b); put32(23, 2)(b) }), kerr.InvalidRecord},
-		"count and delta too small":    {sealed(func(b record.Batch) { put32(57, 1)(b); put32(23, 0)(b) }), kerr.InvalidRecord},
-		"count and delta 2^31-1":       {sealed(func(b record.Batch) { put32(57, math.MaxInt32)(b); put32(23, math.MaxInt32-1)(b) }), kerr.InvalidRecord},
-		"lastOffsetDelta -1":           {sealed(put32(23, math.MaxUint32)), kerr.InvalidRecord},
-		"lastOffsetDelta too large":    {sealed(put32(23, 2)), kerr.InvalidRecord},
-		"lastOffsetDelta 2^31-1":       {sealed(put32(23, math.MaxInt32)), kerr.InvalidRecord},
-		"base offset 5":                {sealed(put64(0, 5)), kerr.InvalidRecord},
-		"base offset -1":               {sealed(put64(0, math.MaxUint64)), kerr.InvalidRecord},
-		"timestamps min":               {sealed(func(b record.Batch) { put64(27, minInt64)(b); put64(35, minInt64)(b) }), kerr.InvalidTimestamp},
-		"timestamps max":               {sealed(func(b record.Batch) { put64(27, math.MaxInt64)(b); put64(35, math.MaxInt64)(b) }), kerr.InvalidTimestamp},
-		"timestamps -2":                {sealed(func(b record.Batch) { put64(27, math.MaxUint64-1)(b) }), kerr.InvalidTimestamp},
-		"two hours ahead":              {func(t *testing.T) []byte { b, _ := record.Build(nil, record.NewTemplate(), recs(now()+7_200_000)); return b }, kerr.InvalidTimestamp},
-		"largest timestamp too small":  {sealed(put64(35, 1)), kerr.InvalidTimestamp},
-		"log append time":              {sealed(put16(21, record.AttrLogAppendTime)), kerr.InvalidTimestamp},
-		"control":                      {sealed(put16(21, record.AttrControl)), kerr.InvalidRecord},
-		"transactional":                {sealed(func(b record.Batch) { put16(21, record.AttrTransactional)(b); put64(43, 1)(b); put16(51, 0)(b); put32(53, 0)(b) }), kerr.InvalidRecord},
+		"wrong CRC":                 {func(t *testing.T) []byte { b := good(t); b[17] ^= 1; return b }, kerr.CorruptMessage},
+		"flipped record byte":       {func(t *testing.T) []byte { b := good(t); b[len(b)-1] ^= 1; return b }, kerr.CorruptMessage},
+		"magic 3":                   {sealed(func(b record.Batch) { b[16] = 3 }), kerr.CorruptMessage},
+		"magic -1":                  {sealed(func(b record.Batch) { b[16] = 255 }), kerr.CorruptMessage},
+		"length too small":          {sealed(func(b record.Batch) { put32(8, uint32(len(b)-13))(b) }), kerr.InvalidRecord},
+		"length too large":          {sealed(func(b record.Batch) { put32(8, uint32(len(b)))(b) }), kerr.CorruptMessage},
+		"length 2^31-1":             {sealed(put32(8, math.MaxInt32)), kerr.CorruptMessage},
+		"length -1":                 {sealed(put32(8, math.MaxUint32)), kerr.CorruptMessage},
+		"length 0":                  {sealed(put32(8, 0)), kerr.CorruptMessage},
+		"cut in the header":         {func(t *testing.T) []byte { return good(t)[:40] }, kerr.CorruptMessage},
+		"cut in the records":        {func(t *testing.T) []byte { b := good(t); return b[:len(b)-1] }, kerr.CorruptMessage},
+		"one byte":                  {func(*testing.T) []byte { return []byte{0} }, kerr.CorruptMessage},
+		"bytes behind":              {func(t *testing.T) []byte { return append(good(t), 0) }, kerr.InvalidRecord},
+		"two batches":               {func(t *testing.T) []byte { return append(good(t), good(t)...) }, kerr.InvalidRecord},
+		"null":                      {func(*testing.T) []byte { return nil }, kerr.InvalidRecord},
+		"empty":                     {func(*testing.T) []byte { return []byte{} }, kerr.InvalidRecord},
+		"count -1":                  {sealed(put32(57, math.MaxUint32)), kerr.InvalidRecord},
+		"count 0":                   {sealed(put32(57, 0)), kerr.InvalidRecord},
+		"count too small":           {sealed(put32(57, 1)), kerr.InvalidRecord},
+		"count too large":           {sealed(put32(57, 3)), kerr.InvalidRecord},
+		"count and delta too large": {sealed(func(b record.Batch) { put32(57, 3)(b); put32(23, 2)(b) }), kerr.InvalidRecord},
+		"count and delta too small": {sealed(func(b record.Batch) { put32(57, 1)(b); put32(23, 0)(b) }), kerr.InvalidRecord},
+		"count and delta 2^31-1":    {sealed(func(b record.Batch) { put32(57, math.MaxInt32)(b); put32(23, math.MaxInt32-1)(b) }), kerr.InvalidRecord},
+		"lastOffsetDelta -1":        {sealed(put32(23, math.MaxUint32)), kerr.InvalidRecord},
+		"lastOffsetDelta too large": {sealed(put32(23, 2)), kerr.InvalidRecord},
+		"lastOffsetDelta 2^31-1":    {sealed(put32(23, math.MaxInt32)), kerr.InvalidRecord},
+		"base offset 5":             {sealed(put64(0, 5)), kerr.InvalidRecord},
+		"base offset -1":            {sealed(put64(0, math.MaxUint64)), kerr.InvalidRecord},
+		"timestamps min":            {sealed(func(b record.Batch) { put64(27, minInt64)(b); put64(35, minInt64)(b) }), kerr.InvalidTimestamp},
+		"timestamps max":            {sealed(func(b record.Batch) { put64(27, math.MaxInt64)(b); put64(35, math.MaxInt64)(b) }), kerr.InvalidTimestamp},
+		"timestamps -2":             {sealed(func(b record.Batch) { put64(27, math.MaxUint64-1)(b) }), kerr.InvalidTimestamp},
+		"two hours ahead": {func(t *testing.T) []byte {
+			b, _ := record.Build(nil, record.NewTemplate(), recs(now()+7_200_000))
+			return b
+		}, kerr.InvalidTimestamp},
+		"largest timestamp too small": {sealed(put64(35, 1)), kerr.InvalidTimestamp},
+		"log append time":             {sealed(put16(21, record.AttrLogAppendTime)), kerr.InvalidTimestamp},
+		"control":                     {sealed(put16(21, record.AttrControl)), kerr.InvalidRecord},
+		"transactional": {sealed(func(b record.Batch) {
+			put16(21, record.AttrTransactional)(b)
+			put64(43, 1)(b)
+			put16(51, 0)(b)
+			put32(53, 0)(b)
+		}), kerr.InvalidRecord},
 		"transactional without a pid":  {sealed(put16(21, record.AttrTransactional)), kerr.InvalidRecord},
 		"control and transactional":    {sealed(put16(21, record.AttrControl|record.AttrTransactional)), kerr.InvalidRecord},
 		"delete horizon":               {sealed(put16(21, record.AttrDeleteHorizon)), kerr.InvalidRecord},
@@ -227,15 +235,6 @@ func TestBadBatches(t *testing.T) {
 
 // What else can be wrong with a Produce.
 func TestBadProduce(t *testing.T) {
-	batch := func(pid int64, epoch int16, seq int32) []byte {
-		tpl := record.NewTemplate()
-		tpl.ProducerID, tpl.ProducerEpoch, tpl.BaseSequence = model.ProducerID(pid), model.ProducerEpoch(epoch), seq
-		b, err := record.Build(nil, tpl, []record.Record{{Timestamp: time.Now().UnixMilli(), Value: []byte("x")}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return b
-	}
 	suffers(t, func(d *ward) {
 		c := d.w.dial()
 		defer c.c.Close()
@@ -303,7 +302,7 @@ func TestBadProduce(t *testing.T) {
 			{4, 1, kerr.OutOfOrderSequenceNumber, -1}, {3, 1, nil, 1}, {3, 0, nil, 0}, {3, 2, nil, 2},
 			{math.MaxInt16, 0, nil, 3}, {3, 3, kerr.InvalidProducerEpoch, -1},
 		} {
-			p := ask[*kmsg.ProduceResponse](c, produceRequest(9, "t", -1, batch(9, step.epoch, step.seq))).Topics[0].Partitions[0]
+			p := ask[*kmsg.ProduceResponse](c, produceRequest(9, "t", -1, idempotent(t, 9, step.epoch, step.seq, "x"))).Topics[0].Partitions[0]
 			want := int16(0)
 			if step.want != nil {
 				want = step.want.Code
@@ -455,4 +454,20 @@ func metadataOf(c *wireConn, version int16, names ...string) *kmsg.MetadataRespo
 		req.Topics = append(req.Topics, rt)
 	}
 	return ask[*kmsg.MetadataResponse](c, req)
+}
+
+// idempotent is a batch of an idempotent producer.
+func idempotent(t testing.TB, pid int64, epoch int16, seq int32, values ...string) []byte {
+	t.Helper()
+	tpl := record.NewTemplate()
+	tpl.ProducerID, tpl.ProducerEpoch, tpl.BaseSequence = model.ProducerID(pid), model.ProducerEpoch(epoch), seq
+	var recs []record.Record
+	for _, v := range values {
+		recs = append(recs, record.Record{Timestamp: time.Now().UnixMilli(), Value: []byte(v)})
+	}
+	b, err := record.Build(nil, tpl, recs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
