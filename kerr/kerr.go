@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // Error is one error of the Kafka protocol. The values in this package are the only
@@ -76,8 +77,12 @@ func Code(err error) int16 {
 	return 0
 }
 
+// maxMessage is the longest text that Message returns, in bytes. Details quote what clients
+// sent, whose strings may be as long as a string of the protocol can be.
+const maxMessage = 1000
+
 // Message returns the text for the protocol's error message fields: the detail given to
-// With where there is one, else the error's text. nil for nil.
+// With where there is one, else the error's text, cut to 1000 bytes. nil for nil.
 func Message(err error) *string {
 	if err == nil {
 		return nil
@@ -92,6 +97,9 @@ func Message(err error) *string {
 		if s == "" {
 			s = err.Error()
 		}
+	}
+	if len(s) > maxMessage {
+		s = strings.ToValidUTF8(s[:maxMessage], "") + "..."
 	}
 	return &s
 }

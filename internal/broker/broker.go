@@ -47,7 +47,7 @@ type Broker struct {
 func New(o Options) *Broker {
 	b := &Broker{o: o.withDefaults()}
 	b.apis = newAPITable()
-	b.sessions = newSessionCache(b.o.FetchSessions)
+	b.sessions = newSessionCache(b.o.FetchSessions, b.o.FetchSessionBytes)
 	b.noAborted = []wire.AbortedTransaction{}
 	b.producerIDs.allocate = b.o.AllocateProducerIDs
 	b.ctx, b.cancel = context.WithCancel(context.Background())
@@ -163,3 +163,6 @@ func (b *Broker) Serves(key, version int16) bool {
 	a := b.apis.find(key)
 	return a != nil && version >= a.min && version <= a.max
 }
+
+// Sessions is the number of fetch sessions.
+func (b *Broker) Sessions() int { return b.sessions.len() }

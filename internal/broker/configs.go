@@ -46,7 +46,17 @@ type ConfigSynonym struct {
 func (b *Broker) describeConfigs(_ *wire.Pending, req *kmsg.DescribeConfigsRequest) kmsg.Response {
 	resp := kmsg.NewPtrDescribeConfigsResponse()
 	im := b.o.Image()
+	type resource struct {
+		kind int8
+		name string
+	}
+	seen := make(map[resource]bool, len(req.Resources))
 	for _, r := range req.Resources {
+		if k := (resource{int8(r.ResourceType), r.ResourceName}); seen[k] {
+			continue // each once: the answer is a thousand times longer than the question
+		} else {
+			seen[k] = true
+		}
 		rr := kmsg.NewDescribeConfigsResponseResource()
 		rr.ResourceType, rr.ResourceName = r.ResourceType, r.ResourceName
 		entries, err := b.describeResource(im, int8(r.ResourceType), r.ResourceName, r.ConfigNames)

@@ -100,7 +100,16 @@ func (b *Broker) fetch(p *wire.Pending) wire.Outcome {
 // resolve fills the list of partitions from the request and its session.
 func (b *Broker) resolve(fs *fetchState, req *wire.FetchRequest) error {
 	if req.ReplicaID >= 0 {
-		return kerr.ClusterAuthorizationFailed
+		// Whoever claims to be a broker on a client listener is not believed (CVE-2018-1288).
+		if req.Version >= 7 {
+			return kerr.ClusterAuthorizationFailed
+		}
+		fs.full = true // the answer has room for errors of partitions only
+		b.resolveRequest(fs, req)
+		for i := range fs.parts {
+			fs.parts[i].part, fs.parts[i].err = nil, kerr.ClusterAuthorizationFailed
+		}
+		return nil
 	}
 	switch {
 	case req.SessionEpoch == sessionFinal:
@@ -120,7 +129,11 @@ func (b *Broker) resolve(fs *fetchState, req *wire.FetchRequest) error {
 		}
 		fs.sess.mu.Lock()
 		defer fs.sess.mu.Unlock()
-		b.updateSession(fs.sess, req)
+		if !b.updateSession(fs.sess, req) {
+			fs.sess = nil
+			b.resolveRequest(fs, req)
+			return nil
+		}
 		b.resolveSession(fs, req.Version)
 	default:
 		s, err := b.sessions.use(req.SessionID, req.SessionEpoch, b.o.Clock.Boot())
@@ -130,30 +143,44 @@ func (b *Broker) resolve(fs *fetchState, req *wire.FetchRequest) error {
 		fs.sess = s
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		b.updateSession(s, req)
+		if !b.updateSession(s, req) {
+			fs.sess = nil
+			return kerr.FetchSessionIDNotFound
+		}
 		b.resolveSession(fs, req.Version)
 	}
 	return nil
 }
 
-func (b *Broker) updateSession(s *session, req *wire.FetchRequest) {
+// updateSession takes the request into the session; false when the sessions' bound on
+// memory ended it.
+func (b *Broker) updateSession(s *session, req *wire.FetchRequest) bool {
+	grown, left := 0, b.sessions.left()
 	for ti := range req.Topics {
 		t := &req.Topics[ti]
+		var name []byte
+		var text string // of name
 		for pi := range t.Partitions {
 			q := &t.Partitions[pi]
-			k := partKey{id: t.ID, index: q.Index}
+			p := sessionPart{
+				key: partKey{id: t.ID, index: q.Index}, offset: model.Offset(q.FetchOffset), maxBytes: q.MaxBytes,
+				current: model.LeaderEpoch(q.CurrentLeaderEpoch), last: model.LeaderEpoch(q.LastFetchedEpoch),
+			}
 			if req.Version < 13 {
-				// The name is copied only when the partition is new to the session.
+				// The name is copied only when a partition is new to the session, and then
+				// once for all of the topic.
 				if old := s.find(t.Name, q.Index); old != nil {
-					k = old.key
+					p.key = old.key
 				} else {
-					k.name = string(t.Name)
+					if text == "" {
+						name, text = bytes.Clone(t.Name), string(t.Name)
+					}
+					p.key.name, p.name = text, name
 				}
 			}
-			s.set(sessionPart{
-				key: k, offset: model.Offset(q.FetchOffset), maxBytes: q.MaxBytes,
-				current: model.LeaderEpoch(q.CurrentLeaderEpoch), last: model.LeaderEpoch(q.LastFetchedEpoch),
-			})
+			if grown += s.set(p); grown > left {
+				return b.sessions.grow(s, grown)
+			}
 		}
 	}
 	for ti := range req.Forgotten {
@@ -161,11 +188,16 @@ func (b *Broker) updateSession(s *session, req *wire.FetchRequest) {
 		for _, index := range t.Partitions {
 			k := partKey{id: t.ID, index: index}
 			if req.Version < 13 {
-				k.name = string(t.Name)
+				old := s.find(t.Name, index)
+				if old == nil {
+					continue
+				}
+				k = old.key
 			}
-			s.forget(k)
+			grown -= s.forget(k)
 		}
 	}
+	return b.sessions.grow(s, grown)
 }
 
 func (b *Broker) resolveSession(fs *fetchState, version int16) {
@@ -186,6 +218,7 @@ func (b *Broker) resolveSession(fs *fetchState, version int16) {
 func (b *Broker) resolveRequest(fs *fetchState, req *wire.FetchRequest) {
 	for ti := range req.Topics {
 		t := &req.Topics[ti]
+		var unknown []byte // the name of an unknown topic, once for all its partitions
 		for pi := range t.Partitions {
 			q := &t.Partitions[pi]
 			f := fs.add()
@@ -204,7 +237,10 @@ func (b *Broker) resolveRequest(fs *fetchState, req *wire.FetchRequest) {
 			case f.part != nil:
 				f.name = f.part.Name()
 			case req.Version < 13:
-				f.name = bytes.Clone(t.Name) // of an unknown topic
+				if unknown == nil {
+					unknown = bytes.Clone(t.Name)
+				}
+				f.name = unknown
 			}
 		}
 	}

@@ -57,32 +57,43 @@ type session struct {
 	byKey    map[partKey]*sessionPart
 	lastUsed time.Duration // Clock.Boot; guarded by the cache
 	elem     *list.Element // guarded by the cache
+	// bytes is what the session counts against the cache's bound; guarded by the cache.
+	bytes int
 }
 
-// set adds or changes a partition.
-func (s *session) set(p sessionPart) {
+// partBytes is what one partition of a session takes beside its name: itself, its key in
+// the map and its place in the lists.
+const partBytes = 256
+
+func (k *partKey) bytes() int { return partBytes + len(k.name) }
+
+// set adds or changes a partition; p.name is shared by all partitions of a topic that one
+// request adds. It returns by how many bytes the session grew.
+func (s *session) set(p sessionPart) int {
 	if old := s.byKey[p.key]; old != nil {
 		old.offset, old.maxBytes, old.current, old.last = p.offset, p.maxBytes, p.current, p.last
-		return
+		return 0
 	}
 	n := &p
-	n.name = []byte(p.key.name)
 	s.byKey[p.key] = n
 	s.parts = append(s.parts, n)
+	return p.key.bytes()
 }
 
-func (s *session) forget(k partKey) {
+// forget takes a partition out and returns by how many bytes the session shrank.
+func (s *session) forget(k partKey) int {
 	p := s.byKey[k]
 	if p == nil {
-		return
+		return 0
 	}
 	delete(s.byKey, k)
 	for i, q := range s.parts {
 		if q == p {
 			s.parts = append(s.parts[:i], s.parts[i+1:]...)
-			return
+			break
 		}
 	}
+	return p.key.bytes()
 }
 
 // find looks a partition up by name without copying it: the compiler makes no string of a
@@ -111,7 +122,11 @@ func (s *session) rotate() {
 // sessionCache holds the sessions of one broker.
 type sessionCache struct {
 	max int
-	mu  sync.Mutex
+	// maxBytes bounds what all sessions remember together.
+	maxBytes int
+	mu       sync.Mutex
+	// bytes is the sum over the sessions.
+	bytes int
 	// byID and lru hold the same sessions; the front of lru is the least recently used.
 	byID map[int32]*session
 	lru  *list.List
@@ -121,8 +136,8 @@ type sessionCache struct {
 // may take its place (min.incremental.fetch.session.eviction.ms).
 const sessionEvictable = 120 * time.Second
 
-func newSessionCache(max int) *sessionCache {
-	return &sessionCache{max: max, byID: map[int32]*session{}, lru: list.New()}
+func newSessionCache(max, maxBytes int) *sessionCache {
+	return &sessionCache{max: max, maxBytes: maxBytes, byID: map[int32]*session{}, lru: list.New()}
 }
 
 // create begins a session; nil when the cache is full of sessions in use.
@@ -184,6 +199,32 @@ func (c *sessionCache) remove(id int32) {
 func (c *sessionCache) removeLocked(s *session) {
 	delete(c.byID, s.id)
 	c.lru.Remove(s.elem)
+	c.bytes -= s.bytes
+}
+
+// left is by how many bytes sessions may grow.
+func (c *sessionCache) left() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.maxBytes - c.bytes
+}
+
+// grow notes that a session grew by n bytes, which may be negative. When that is more than
+// all sessions may take together the session ends, and grow says no: the client begins
+// anew and is served without one, or with a smaller one.
+func (c *sessionCache) grow(s *session, n int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.byID[s.id] != s {
+		return true // ended meanwhile; what it holds goes with this request
+	}
+	if n > 0 && c.bytes+n > c.maxBytes {
+		c.removeLocked(s)
+		return false
+	}
+	s.bytes += n
+	c.bytes += n
+	return true
 }
 
 // len is the number of sessions, for metrics.

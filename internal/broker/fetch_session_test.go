@@ -9,7 +9,7 @@ import (
 )
 
 func TestSessionEpochs(t *testing.T) {
-	c := newSessionCache(2)
+	c := newSessionCache(2, 1<<20)
 	s := c.create(0)
 	if s == nil || s.id == 0 {
 		t.Fatal("no session")
@@ -37,7 +37,7 @@ func TestSessionEpochs(t *testing.T) {
 
 // A full cache gives no session unless one was not used for two minutes.
 func TestSessionCacheIsBounded(t *testing.T) {
-	c := newSessionCache(2)
+	c := newSessionCache(2, 1<<20)
 	a, b := c.create(0), c.create(time.Second)
 	if c.create(2*time.Second) != nil {
 		t.Fatal("a third session beside two in use")
@@ -79,7 +79,7 @@ func TestSessionRotation(t *testing.T) {
 // Looking a partition up by name copies nothing and does not walk the others: a consumer
 // of thousands of partitions names all of them in every request.
 func TestSessionFindByName(t *testing.T) {
-	s := newSessionCache(1).create(0)
+	s := newSessionCache(1, 1<<20).create(0)
 	for i := range int32(2000) {
 		s.set(sessionPart{key: partKey{name: "topic", index: i}})
 	}

@@ -258,24 +258,31 @@ func TestOffsetsOfUnknownTopics(t *testing.T) {
 			}
 		}
 		fetch.Version = 10
-		fetch.Groups = []kmsg.OffsetFetchRequestGroup{
+		var answers []kmsg.OffsetFetchResponseGroup
+		for _, g := range []kmsg.OffsetFetchRequestGroup{
 			{Group: "g", Topics: []kmsg.OffsetFetchRequestGroupTopic{{TopicID: id, Partitions: []int32{0}}, {TopicID: [16]byte{77}, Partitions: []int32{0}}}},
 			{Group: "g"},
 			{Group: "g", Topics: []kmsg.OffsetFetchRequestGroupTopic{}},
 			{Group: "nosuch", Topics: []kmsg.OffsetFetchRequestGroupTopic{{TopicID: id, Partitions: []int32{1}}}},
+		} {
+			fetch.Groups = []kmsg.OffsetFetchRequestGroup{g, g} // the second is refused
+			r := c.ask(fetch).(*kmsg.OffsetFetchResponse)
+			if r.Groups[1].ErrorCode != kerr.InvalidRequest.Code || len(r.Groups[1].Topics) != 0 {
+				t.Fatalf("twice in one request: %+v", r.Groups[1])
+			}
+			answers = append(answers, r.Groups[0])
 		}
-		r := c.ask(fetch).(*kmsg.OffsetFetchResponse)
-		if g := r.Groups[0]; len(g.Topics) != 2 || g.Topics[0].TopicID != id || g.Topics[0].Partitions[0].Offset != 5 ||
+		if g := answers[0]; len(g.Topics) != 2 || g.Topics[0].TopicID != id || g.Topics[0].Partitions[0].Offset != 5 ||
 			g.Topics[1].TopicID != [16]byte{77} || g.Topics[1].Partitions[0].ErrorCode != kerr.UnknownTopicID.Code {
 			t.Fatalf("by id: %+v", g.Topics)
 		}
-		if g := r.Groups[1]; len(g.Topics) != 1 || g.Topics[0].TopicID != id || g.Topics[0].Partitions[0].Offset != 5 {
+		if g := answers[1]; len(g.Topics) != 1 || g.Topics[0].TopicID != id || g.Topics[0].Partitions[0].Offset != 5 {
 			t.Fatalf("all: %+v", g.Topics)
 		}
-		if g := r.Groups[2]; len(g.Topics) != 0 {
+		if g := answers[2]; len(g.Topics) != 0 {
 			t.Fatalf("none: %+v", g.Topics)
 		}
-		if g := r.Groups[3]; g.ErrorCode != 0 || g.Topics[0].Partitions[0].Offset != -1 || g.Topics[0].Partitions[0].ErrorCode != 0 {
+		if g := answers[3]; g.ErrorCode != 0 || g.Topics[0].Partitions[0].Offset != -1 || g.Topics[0].Partitions[0].ErrorCode != 0 {
 			t.Fatalf("of a group that does not exist: %+v", g)
 		}
 

@@ -19,11 +19,15 @@ import (
 // created implicitly; topic ids from v10, lookup by id from v12.
 func (b *Broker) metadata(p *wire.Pending, req *kmsg.MetadataRequest) wire.Outcome {
 	im := b.o.Image()
+	req.Topics = eachOnce(req.Topics)
 	create := req.Version < 4 || req.AllowAutoTopicCreation
 	var missing []meta.NewTopic
 	if create && b.o.AutoCreateTopics() {
 		for _, t := range req.Topics {
-			if t.Topic != nil && t.TopicID == (model.TopicID{}) && im.Topics[*t.Topic] == nil {
+			if len(missing) == maxAutoTopics {
+				break // the rest is unknown as yet; clients ask again
+			}
+			if t.Topic != nil && t.TopicID == (model.TopicID{}) && im.Topics[*t.Topic] == nil && meta.CheckTopicName(*t.Topic) == nil {
 				missing = append(missing, b.autoTopic(*t.Topic))
 			}
 		}
@@ -36,6 +40,35 @@ func (b *Broker) metadata(p *wire.Pending, req *kmsg.MetadataRequest) wire.Outco
 		failed := b.createMissing(ctx, missing)
 		return b.metadataOf(conn, b.o.Image(), req, failed)
 	})
+}
+
+// maxAutoTopics is how many topics one Metadata request may create by naming them.
+const maxAutoTopics = 1000
+
+// eachOnce leaves out topics that are named before, as Kafka does: the answer about one
+// may be a hundred thousand times longer than its name.
+func eachOnce(topics []kmsg.MetadataRequestTopic) []kmsg.MetadataRequestTopic {
+	if len(topics) < 2 {
+		return topics
+	}
+	type key struct {
+		name string
+		null bool
+		id   model.TopicID
+	}
+	seen := make(map[key]bool, len(topics))
+	kept := topics[:0]
+	for _, t := range topics {
+		k := key{null: t.Topic == nil, id: t.TopicID}
+		if t.Topic != nil {
+			k.name = *t.Topic
+		}
+		if !seen[k] {
+			seen[k] = true
+			kept = append(kept, t)
+		}
+	}
+	return kept
 }
 
 // autoTopic is the topic that a client creates by naming it.

@@ -111,6 +111,16 @@ func (b *Broker) offsetForLeaderEpoch(_ *wire.Pending, req *kmsg.OffsetForLeader
 // DeleteRecords (21): 0 to 2 (KIP-107).
 func (b *Broker) deleteRecords(_ *wire.Pending, req *kmsg.DeleteRecordsRequest) kmsg.Response {
 	resp := kmsg.NewPtrDeleteRecordsResponse()
+	type key struct {
+		topic     string
+		partition int32
+	}
+	times := map[key]int{}
+	for _, t := range req.Topics {
+		for _, q := range t.Partitions {
+			times[key{t.Topic, q.Partition}]++
+		}
+	}
 	for _, t := range req.Topics {
 		rt := kmsg.NewDeleteRecordsResponseTopic()
 		rt.Topic = t.Topic
@@ -118,6 +128,10 @@ func (b *Broker) deleteRecords(_ *wire.Pending, req *kmsg.DeleteRecordsRequest) 
 			rp := kmsg.NewDeleteRecordsResponseTopicPartition()
 			rp.Partition, rp.LowWatermark = q.Partition, int64(model.NoOffset)
 			part, err := b.o.Replicas.Lookup([]byte(t.Topic), q.Partition)
+			if err == nil && times[key{t.Topic, q.Partition}] > 1 {
+				// Each step of the start is synced to disk.
+				err = kerr.With(kerr.InvalidRequest, "%s is named more than once in one request", part.TP)
+			}
 			if err == nil {
 				var low model.Offset
 				if low, err = part.DeleteRecords(model.Offset(q.Offset)); err == nil {

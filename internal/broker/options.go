@@ -46,6 +46,9 @@ type Options struct {
 	FetchMaxBytes int
 	// FetchSessions is max.incremental.fetch.session.cache.slots (1000).
 	FetchSessions int
+	// FetchSessionBytes is kalda.fetch.session.max.bytes (256 MiB): the bound of what all
+	// fetch sessions remember.
+	FetchSessionBytes int
 	// Configs answers describe calls; nil describes nothing.
 	Configs Configs
 	Wheel   *wheel.Wheel
@@ -74,6 +77,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.FetchSessions == 0 {
 		o.FetchSessions = 1000
+	}
+	if o.FetchSessionBytes == 0 {
+		o.FetchSessionBytes = 256 << 20
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()

@@ -73,6 +73,12 @@ type BrokerOptions struct {
 	FetchMaxBytes int
 	// FetchSessionSlots bounds the fetch sessions.
 	FetchSessionSlots int
+	// FetchSessionBytes bounds the memory of all fetch sessions.
+	FetchSessionBytes int
+	// MaxPartitions bounds the partitions of all topics.
+	MaxPartitions int32
+	// MaxProducerIDs bounds the producer ids that a log directory remembers.
+	MaxProducerIDs int
 	// MaxRequestPartitions bounds the partitions of one DescribeTopicPartitions answer.
 	MaxRequestPartitions int
 
@@ -93,6 +99,10 @@ type GroupOptions struct {
 	InitialRebalanceDelay time.Duration
 	// MaxSize bounds the members of a group.
 	MaxSize int
+	// MaxTotalBytes bounds the memory of all groups, MaxGroupBytes that of one group's
+	// members, MaxMemberBytes what one member may bring.
+	MaxTotalBytes                 int64
+	MaxGroupBytes, MaxMemberBytes int
 	// OffsetMetadataMaxBytes bounds the note stored with an offset.
 	OffsetMetadataMaxBytes int
 	// OffsetsRetention is how long offsets outlive their group's last member.
@@ -127,6 +137,13 @@ func brokerBindings() []binding[BrokerOptions] {
 		{"kalda.cluster", "Cluster", func(o *o, v Value) { o.Cluster = v.Text }},
 		{"kalda.metadata", "Metadata", func(o *o, v Value) { o.Metadata = v.Text }},
 		{"kalda.http.listen", "HTTPListen", func(o *o, v Value) { o.HTTPListen = v.Text }},
+
+		{"kalda.partitions.max", "MaxPartitions", func(o *o, v Value) { o.MaxPartitions = v.Int32() }},
+		{"kalda.producer.ids.max", "MaxProducerIDs", func(o *o, v Value) { o.MaxProducerIDs = v.Int() }},
+		{"kalda.fetch.session.max.bytes", "FetchSessionBytes", func(o *o, v Value) { o.FetchSessionBytes = v.Int() }},
+		{"kalda.groups.max.bytes", "Group.MaxTotalBytes", func(o *o, v Value) { o.Group.MaxTotalBytes = v.Int64() }},
+		{"kalda.group.max.bytes", "Group.MaxGroupBytes", func(o *o, v Value) { o.Group.MaxGroupBytes = v.Int() }},
+		{"kalda.group.member.max.bytes", "Group.MaxMemberBytes", func(o *o, v Value) { o.Group.MaxMemberBytes = v.Int() }},
 
 		{"socket.request.max.bytes", "SocketRequestMaxBytes", func(o *o, v Value) { o.SocketRequestMaxBytes = v.Int() }},
 		{"max.connections", "MaxConnections", func(o *o, v Value) { o.MaxConnections = v.Int() }},

@@ -112,7 +112,7 @@ func (p *Planner) alterConfig(r meta.ConfigChange) (map[string]string, error) {
 		}
 		next[key] = v
 	}
-	return next, nil
+	return next, checkConfigSize(next)
 }
 
 // checkResource says whether the resource can have a config.
@@ -171,14 +171,22 @@ func (p *Planner) applyConfigOp(kind meta.ResourceKind, config map[string]string
 		value = p.rules.Config.Default(kind, op.Key)
 	}
 	items, given := listItems(value), listItems(*op.Value)
+	named := map[string]bool{} // both lists may be long
 	if op.Op == meta.ConfigAppend {
+		for _, i := range items {
+			named[i] = true
+		}
 		for _, g := range given {
-			if !slices.Contains(items, g) {
+			if !named[g] {
+				named[g] = true
 				items = append(items, g)
 			}
 		}
 	} else {
-		items = slices.DeleteFunc(items, func(s string) bool { return slices.Contains(given, s) })
+		for _, g := range given {
+			named[g] = true
+		}
+		items = slices.DeleteFunc(items, func(s string) bool { return named[s] })
 	}
 	config[op.Key] = strings.Join(items, ",")
 	return nil

@@ -23,6 +23,9 @@ type Rules struct {
 	MaxReplicationFactor int16
 	// MaxPartitionsPerTopic bounds one topic; 0 means 10,000.
 	MaxPartitionsPerTopic int32
+	// MaxPartitions bounds the partitions of all topics together (kalda.partitions.max); 0
+	// means 100,000.
+	MaxPartitions int32
 	// MinISR is the static min.insync.replicas, 0 if unset.
 	MinISR int32
 	// FlushPolicy is the static kalda.flush.policy (os or commit), "" if unset.
@@ -65,6 +68,9 @@ func (r Rules) withDefaults() Rules {
 	if r.MaxPartitionsPerTopic == 0 {
 		r.MaxPartitionsPerTopic = 10000
 	}
+	if r.MaxPartitions == 0 {
+		r.MaxPartitions = 100_000
+	}
 	if r.TombstoneKeep == 0 {
 		r.TombstoneKeep = 30 * 24 * time.Hour
 	}
@@ -73,6 +79,14 @@ func (r Rules) withDefaults() Rules {
 	}
 	return r
 }
+
+// maxRequestPartitions is how many partitions one request may create, as in Kafka
+// (ReplicationControlManager.MAX_PARTITIONS_PER_BATCH).
+const maxRequestPartitions = 10_000
+
+// maxConfigBytes bounds the configuration of one resource, names and values together, so
+// that its record stays far below what the ensemble takes.
+const maxConfigBytes = 128 << 10
 
 // Planner turns requests and events into changes of the ensemble's keys. It reads the
 // state, which its owner keeps up to date, and writes nothing.

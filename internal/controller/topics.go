@@ -97,7 +97,7 @@ func (p *Planner) CreateTopics(reqs []meta.NewTopic, newID func() model.TopicID)
 	for name := range p.st.TopicNames {
 		taken[metricName(name)] = name
 	}
-	pl := p.newPlacement()
+	pl, q := p.newPlacement(), p.newQuota()
 	var changes []Change
 	for i, r := range reqs {
 		res := &results[i]
@@ -105,7 +105,7 @@ func (p *Planner) CreateTopics(reqs []meta.NewTopic, newID func() model.TopicID)
 			res.Err = kerr.With(kerr.InvalidRequest, "the topic is named more than once in this request")
 			continue
 		}
-		assignment, err := p.checkNewTopic(&r, taken, pl)
+		assignment, err := p.checkNewTopic(&r, taken, pl, q)
 		if err != nil {
 			res.Err = err
 			continue
@@ -121,7 +121,7 @@ func (p *Planner) CreateTopics(reqs []meta.NewTopic, newID func() model.TopicID)
 
 // checkNewTopic validates one topic, normalizes its config, and returns the replicas of
 // its partitions.
-func (p *Planner) checkNewTopic(r *meta.NewTopic, taken map[string]string, pl *placement) ([][]model.BrokerID, error) {
+func (p *Planner) checkNewTopic(r *meta.NewTopic, taken map[string]string, pl *placement, q *quota) ([][]model.BrokerID, error) {
 	if err := meta.CheckTopicName(r.Name); err != nil {
 		return nil, err
 	}
@@ -138,12 +138,18 @@ func (p *Planner) checkNewTopic(r *meta.NewTopic, taken map[string]string, pl *p
 	if err != nil {
 		return nil, err
 	}
+	if err := checkConfigSize(conf); err != nil {
+		return nil, err
+	}
 	r.Config = conf
 	if r.Assignment != nil {
 		if len(r.Assignment) > int(p.rules.MaxPartitionsPerTopic) {
 			return nil, p.tooManyPartitions(len(r.Assignment))
 		}
 		if err := p.checkAssignment(r.Assignment, 0); err != nil {
+			return nil, err
+		}
+		if err := q.take(len(r.Assignment)); err != nil {
 			return nil, err
 		}
 		pl.countAll(r.Assignment)
@@ -161,6 +167,9 @@ func (p *Planner) checkNewTopic(r *meta.NewTopic, taken map[string]string, pl *p
 	}
 	rf, err := p.replicationFactor(r.ReplicationFactor, len(pl.brokers))
 	if err != nil {
+		return nil, err
+	}
+	if err := q.take(int(n)); err != nil {
 		return nil, err
 	}
 	return pl.extend(nil, int(n), rf), nil
@@ -341,21 +350,21 @@ func (p *Planner) CreatePartitions(reqs []meta.MorePartitions) ([]error, []Chang
 	for _, r := range reqs {
 		times[r.Topic]++
 	}
-	pl := p.newPlacement()
+	pl, q := p.newPlacement(), p.newQuota()
 	var changes []Change
 	for i, r := range reqs {
 		if times[r.Topic] > 1 {
 			errs[i] = kerr.With(kerr.InvalidRequest, "the topic is named more than once in this request")
 			continue
 		}
-		cs, err := p.createPartitions(r, pl)
+		cs, err := p.createPartitions(r, pl, q)
 		errs[i] = err
 		changes = append(changes, cs...)
 	}
 	return errs, changes
 }
 
-func (p *Planner) createPartitions(r meta.MorePartitions, pl *placement) ([]Change, error) {
+func (p *Planner) createPartitions(r meta.MorePartitions, pl *placement, q *quota) ([]Change, error) {
 	name := p.st.TopicNames[r.Topic]
 	if name == nil || name.Status != meta.TopicLive {
 		return nil, kerr.With(kerr.UnknownTopicOrPartition, "there is no topic %q", r.Topic)
@@ -381,11 +390,17 @@ func (p *Planner) createPartitions(r meta.MorePartitions, pl *placement) ([]Chan
 		if err := p.checkAssignment(assignment, rf); err != nil {
 			return nil, err
 		}
+		if err := q.take(add); err != nil {
+			return nil, err
+		}
 		pl.countAll(assignment)
 	} else {
 		if rf > len(pl.brokers) {
 			return nil, kerr.With(kerr.InvalidReplicationFactor,
 				"%d copies of each partition need as many active brokers; there are %d", rf, len(pl.brokers))
+		}
+		if err := q.take(add); err != nil {
+			return nil, err
 		}
 		assignment = pl.extend(p.st.Partitions[name.ID][:rec.Partitions], add, rf)
 	}

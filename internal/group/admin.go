@@ -1,8 +1,6 @@
 package group
 
 import (
-	"fmt"
-
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/kalda-io/kalda/kerr"
@@ -30,7 +28,7 @@ func (s *Shard) describeOne(c *Call, version int16, id string) kmsg.DescribeGrou
 		rg.State = "Dead"
 		if version >= 6 {
 			rg.ErrorCode = kerr.GroupIDNotFound.Code
-			rg.ErrorMessage = kmsg.StringPtr(fmt.Sprintf("Group %s not found.", id))
+			rg.ErrorMessage = kerr.Message(kerr.With(kerr.GroupIDNotFound, "Group %s not found.", id))
 		}
 		return rg
 	}
@@ -60,10 +58,15 @@ func (s *Shard) describeOne(c *Call, version int16, id string) kmsg.DescribeGrou
 //	v5: filter by type (KIP-848); all of ours are "classic"
 func (s *Shard) list(c *Call, req *kmsg.ListGroupsRequest) {
 	resp := req.ResponseKind().(*kmsg.ListGroupsResponse)
+	// The filters may be long, and there are four states.
+	passes := map[state]bool{}
+	for _, st := range []state{empty, preparing, completing, stable} {
+		passes[st] = stateFilter(req.StatesFilter, st.String())
+	}
 	if stateFilter(req.TypesFilter, "classic") {
 		for _, id := range sortedKeys(s.groups) {
 			g := s.groups[id]
-			if !stateFilter(req.StatesFilter, g.state.String()) {
+			if !passes[g.state] {
 				continue
 			}
 			rg := kmsg.NewListGroupsResponseGroup()

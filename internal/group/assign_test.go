@@ -33,10 +33,11 @@ func rangeAssign(members []kmsg.JoinGroupResponseMember, topics map[string]int32
 	for _, topic := range sortedKeys(topics) {
 		var ids []string
 		for _, m := range members {
-			subscribedTopics(m.ProtocolMetadata, func(t string) {
+			subscribedTopics(m.ProtocolMetadata, func(t string) bool {
 				if t == topic {
 					ids = append(ids, m.MemberID)
 				}
+				return true
 			})
 		}
 		slices.Sort(ids)

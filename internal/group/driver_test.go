@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/kalda-io/kalda/internal/coordinator"
+	"github.com/kalda-io/kalda/internal/model"
 	"github.com/kalda-io/kalda/internal/record"
 	"github.com/kalda-io/kalda/kerr"
 )
@@ -21,15 +22,18 @@ import (
 // known by a name; the driver remembers its member id, generation and parked request, as
 // a client would.
 type driver struct {
-	t       *testing.T
-	opts    Options
-	shard   *Shard
-	now     coordinator.Now
-	log     []record.Record
-	topics  map[string]int32
-	ids     int
-	clients map[string]*client
-	out     strings.Builder
+	t      *testing.T
+	opts   Options
+	shard  *Shard
+	now    coordinator.Now
+	log    []record.Record
+	topics map[string]int32
+	// topicIDs are the last bytes of the topics' ids.
+	topicIDs  map[string]byte
+	lastTopic byte
+	ids       int
+	clients   map[string]*client
+	out       strings.Builder
 }
 
 // client is what a script's client knows.
@@ -45,7 +49,7 @@ type client struct {
 
 func newDriver(t *testing.T) *driver {
 	d := &driver{
-		t: t, clients: map[string]*client{}, topics: map[string]int32{},
+		t: t, clients: map[string]*client{}, topics: map[string]int32{}, topicIDs: map[string]byte{},
 		now: coordinator.Now{Wall: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)},
 	}
 	d.opts.NewID = func() string { d.ids++; return strconv.Itoa(d.ids) }
@@ -192,6 +196,10 @@ func (d *driver) run(td *datadriven.TestData) {
 		for _, a := range td.CmdArgs {
 			n, _ := strconv.Atoi(a.Vals[0])
 			d.topics[a.Key] = int32(n)
+			if d.topicIDs[a.Key] = 0; n > 0 { // created, perhaps anew
+				d.lastTopic++
+				d.topicIDs[a.Key] = d.lastTopic
+			}
 		}
 	case "join":
 		for _, n := range names(td) {
@@ -248,7 +256,16 @@ func (d *driver) options(td *datadriven.TestData) {
 	d.opts.MaxGroupBytes = argInt(td, "max-group-bytes", d.opts.MaxGroupBytes)
 	d.opts.OffsetsRetention = argDuration(td, "retention", d.opts.OffsetsRetention)
 	d.opts.RetentionCheckInterval = argDuration(td, "check", d.opts.RetentionCheckInterval)
+	d.opts.MaxTotalBytes = int64(argInt(td, "max-total-bytes", int(d.opts.MaxTotalBytes)))
+	if arg(td, "topic-ids", "") == "yes" {
+		d.opts.TopicID = func(t string) model.TopicID { return model.TopicID{15: d.topicIDs[t]} }
+	}
+	b := d.shard.opts.budget
 	d.shard.opts = d.opts.withDefaults()
+	if b.max = d.opts.MaxTotalBytes; b.max == 0 {
+		b.max = d.shard.opts.MaxTotalBytes
+	}
+	d.shard.opts.budget = b
 }
 
 func list(s string) []string {
@@ -585,8 +602,14 @@ func (d *driver) records() {
 		latest[string(r.Key)] = r.Value
 	}
 	for _, k := range slices.Sorted(maps.Keys(latest)) {
-		switch v := latest[k]; k[1] {
-		case 1:
+		switch v := latest[k]; {
+		case k[0] == topicKey>>8:
+			if d.printf("topic %s: ", k[4:]); v == nil {
+				d.printf("deleted\n")
+				continue
+			}
+			d.printf("id %d\n", v[len(v)-1])
+		case k[1] == 1:
 			var key kmsg.OffsetCommitKey
 			must(d.t, key.ReadFrom([]byte(k)))
 			d.printf("offset %s %s-%d: ", key.Group, key.Topic, key.Partition)
@@ -597,7 +620,7 @@ func (d *driver) records() {
 			var val kmsg.OffsetCommitValue
 			must(d.t, val.ReadFrom(v))
 			d.printf("v%d offset=%d\n", val.Version, val.Offset)
-		case 2:
+		case k[1] == 2:
 			var key kmsg.GroupMetadataKey
 			must(d.t, key.ReadFrom([]byte(k)))
 			d.printf("group %s: ", key.Group)

@@ -128,13 +128,12 @@ type group struct {
 	sizes map[string]int32
 
 	offsets map[string]map[int32]committed
+	// offsetBytes is what the offsets take, counted what the budget knows of the group.
+	offsetBytes, counted int
 	// written says that the log holds a GroupMetadata record of the group.
 	written bool
 	history history
 }
-
-// pendingBytes is what a pending id counts against Options.MaxGroupBytes.
-const pendingBytes = 256
 
 func newGroup(id string, nowMs int64) *group {
 	return &group{
@@ -329,7 +328,10 @@ func (g *group) readSubscriptions() {
 	}
 	topics := map[string]bool{}
 	for _, m := range g.members {
-		if !subscribedTopics(m.metadata(g.protocol), func(t string) { topics[t] = true }) {
+		if !subscribedTopics(m.metadata(g.protocol), func(t string) bool {
+			topics[t] = true
+			return len(topics) <= maxSubscribed
+		}) {
 			return
 		}
 	}

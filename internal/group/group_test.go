@@ -58,17 +58,17 @@ func TestHistoryIsBounded(t *testing.T) {
 func TestSubscribedTopics(t *testing.T) {
 	whole := subscribe([]string{"orders", "", "한글"}, "orders-0")
 	var got []string
-	if !subscribedTopics(whole, func(s string) { got = append(got, s) }) || strings.Join(got, ",") != "orders,,한글" {
+	if !subscribedTopics(whole, func(s string) bool { got = append(got, s); return true }) || strings.Join(got, ",") != "orders,,한글" {
 		t.Fatalf("got %q", got)
 	}
 	end := 2 + 4 + 2 + 6 + 2 + 2 + 6 // where the topics end
 	for n := range whole {
-		if ok := subscribedTopics(whole[:n], func(string) {}); ok != (n >= end) {
+		if ok := subscribedTopics(whole[:n], func(string) bool { return true }); ok != (n >= end) {
 			t.Fatalf("%d of %d bytes: %v", n, len(whole), ok)
 		}
 	}
 	for _, bad := range []string{"\xff\xff\x00\x00\x00\x00", "\x00\x00\x7f\xff\xff\xff\x00", "\x00\x00\x00\x00\x00\x01\xff\xff"} {
-		if subscribedTopics([]byte(bad), func(string) {}) {
+		if subscribedTopics([]byte(bad), func(string) bool { return true }) {
 			t.Errorf("%x was read", bad)
 		}
 	}

@@ -48,6 +48,8 @@ type history struct {
 	past []Rebalance
 	// open is the one that goes on, nil when there is none.
 	open *Rebalance
+	// bytes is what the reasons take.
+	bytes int
 }
 
 // because adds a reason to the rebalance that goes on, or opens one.
@@ -59,6 +61,8 @@ func (h *history) because(nowMs int64, why string) {
 		h.open.More++
 		return
 	}
+	why = cutText(why, maxReasonBytes)
+	h.bytes += len(why)
 	h.open.Reasons = append(h.open.Reasons, why)
 }
 
@@ -69,6 +73,9 @@ func (h *history) settle(nowMs int64, generation int32, members int) {
 	}
 	h.open.EndedMs, h.open.Generation, h.open.Members = nowMs, generation, members
 	if len(h.past) == historyLength {
+		for _, why := range h.past[0].Reasons {
+			h.bytes -= len(why)
+		}
 		h.past = slices.Delete(h.past, 0, 1)
 	}
 	h.past = append(h.past, *h.open)

@@ -90,6 +90,19 @@ func checkInvariants(t failer, s *Shard) {
 		if bytes != g.bytes {
 			fail("bytes is %d, counted %d", g.bytes, bytes)
 		}
+		if g.counted != g.size() {
+			fail("takes %d bytes, the budget knows of %d", g.size(), g.counted)
+		}
+		offsets := 0
+		for topic, ps := range g.offsets {
+			offsets += topicSize(topic)
+			for _, o := range ps {
+				offsets += offsetSize(o)
+			}
+		}
+		if offsets != g.offsetBytes {
+			fail("offsets take %d bytes, counted %d", offsets, g.offsetBytes)
+		}
 		if statics != len(g.static) {
 			fail("%d instances, counted %d", len(g.static), statics)
 		}
@@ -102,6 +115,13 @@ func checkInvariants(t failer, s *Shard) {
 		if (g.state == preparing) != (g.history.open != nil) {
 			fail("open rebalance: %v", g.history.open)
 		}
+	}
+	total := 0
+	for _, g := range s.groups {
+		total += g.size()
+	}
+	if used := s.opts.budget.used.Load(); used != int64(total) {
+		t.Fatalf("the groups take %d bytes, the budget knows of %d", total, used)
 	}
 	for i, tm := range s.timers {
 		if tm.index != i+1 || tm.place > tm.due {

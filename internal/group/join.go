@@ -22,6 +22,12 @@ func (s *Shard) join(c *Call, req *kmsg.JoinGroupRequest) {
 	case req.Group == "":
 		s.refuse(c, kerr.InvalidGroupID)
 		return
+	case s.groups[req.Group] == nil && len(req.Group) > maxIDBytes:
+		s.refuse(c, kerr.With(kerr.InvalidGroupID, "the group's id has more than %d bytes", maxIDBytes))
+		return
+	case req.InstanceID != nil && len(*req.InstanceID) > maxIDBytes:
+		s.refuse(c, kerr.With(kerr.InvalidRequest, "the instance id has more than %d bytes", maxIDBytes))
+		return
 	case session < s.opts.MinSessionTimeout || session > s.opts.MaxSessionTimeout:
 		s.refuse(c, kerr.InvalidSessionTimeout)
 		return
@@ -33,6 +39,10 @@ func (s *Shard) join(c *Call, req *kmsg.JoinGroupRequest) {
 	if g == nil {
 		if req.MemberID != "" {
 			s.refuse(c, kerr.UnknownMemberID)
+			return
+		}
+		if !s.room(groupBytes + 2*len(req.Group) + memberBytes + joinBytes(c, req)) {
+			s.refuse(c, kerr.GroupMaxSizeReached)
 			return
 		}
 		g = s.create(req.Group)
@@ -51,6 +61,7 @@ func (s *Shard) join(c *Call, req *kmsg.JoinGroupRequest) {
 	default:
 		s.joinKnown(g, c, req)
 	}
+	s.account(g)
 	if g.isVoid() {
 		s.drop(g)
 	}
@@ -58,7 +69,7 @@ func (s *Shard) join(c *Call, req *kmsg.JoinGroupRequest) {
 
 // joinBytes is what a JoinGroup makes us keep, roughly.
 func joinBytes(c *Call, req *kmsg.JoinGroupRequest) int {
-	n := len(c.Client.ID) + len(c.Client.Host) + len(req.MemberID)
+	n := len(c.Client.ID) + len(c.Client.Host) + len(req.MemberID) + len(req.ProtocolType)
 	if req.InstanceID != nil {
 		n += len(*req.InstanceID)
 	}
@@ -80,7 +91,8 @@ func (s *Shard) hasRoom(g *group, c *Call, req *kmsg.JoinGroupRequest) bool {
 	if m != nil {
 		have = m.bytes
 	}
-	if g.bytes-have+len(g.pending)*pendingBytes+joinBytes(c, req) > s.opts.MaxGroupBytes {
+	grows := memberBytes + joinBytes(c, req) - have
+	if g.bytes+len(g.pending)*pendingBytes+grows > s.opts.MaxGroupBytes || !s.room(grows) {
 		return false
 	}
 	switch g.state {
@@ -108,7 +120,7 @@ func (s *Shard) joinNew(g *group, c *Call, req *kmsg.JoinGroupRequest) {
 		s.addMember(g, id, c, req)
 		return
 	}
-	id := c.Client.ID + "-" + s.opts.NewID()
+	id := idPrefix(c.Client.ID) + "-" + s.opts.NewID()
 	if req.Version < 4 {
 		s.addMember(g, id, c, req)
 		return
@@ -137,6 +149,7 @@ func (s *Shard) forgetPending(g *group, id string) bool {
 	}
 	s.timers.stop(t)
 	delete(g.pending, id)
+	s.account(g)
 	s.completeIfAllJoined(g)
 	return true
 }
@@ -264,12 +277,12 @@ func setProtocols(m *member, c *Call, req *kmsg.JoinGroupRequest) {
 	for i, p := range req.Protocols {
 		m.protocols[i] = protocol{p.Name, p.Metadata}
 	}
-	m.bytes = joinBytes(c, req) + len(m.assignment)
+	m.bytes = memberBytes + joinBytes(c, req) + len(m.assignment)
 }
 
 // rebalance begins a rebalance, or adds its reason to the one that runs.
 func (s *Shard) rebalance(g *group, why string) {
-	g.history.because(s.nowMs(), why)
+	s.because(g, why)
 	if g.state == preparing {
 		s.completeIfAllJoined(g)
 		return
@@ -277,6 +290,7 @@ func (s *Shard) rebalance(g *group, why string) {
 	if g.state == completing {
 		for _, m := range g.members {
 			g.setAssignment(m, nil)
+			s.account(g)
 			if m.sync != nil {
 				s.refuse(m.sync, kerr.RebalanceInProgress)
 				m.sync = nil
@@ -339,7 +353,7 @@ func (s *Shard) completeJoin(g *group) {
 	}
 	for _, m := range late {
 		s.evict(g, m)
-		g.history.because(s.nowMs(), fmt.Sprintf("%s: did not rejoin within rebalance.timeout.ms=%s", m.name(), g.timeoutText(m)))
+		s.because(g, fmt.Sprintf("%s: did not rejoin within rebalance.timeout.ms=%s", m.name(), g.timeoutText(m)))
 	}
 	if len(g.members) > 0 && g.joining == 0 {
 		// Only static members are left and none of them is here: wait for one.
@@ -360,7 +374,7 @@ func (s *Shard) completeJoin(g *group) {
 		g.readSubscriptions()
 		g.sizes = nil
 		g.transition(empty, s.nowMs())
-		g.history.settle(s.nowMs(), g.generation, 0)
+		s.settle(g, 0)
 		s.writeGroup(g)
 		return
 	}
@@ -368,7 +382,7 @@ func (s *Shard) completeJoin(g *group) {
 	g.readSubscriptions()
 	s.measureTopics(g)
 	g.transition(completing, s.nowMs())
-	g.history.settle(s.nowMs(), g.generation, len(g.members))
+	s.settle(g, len(g.members))
 	for _, m := range g.members {
 		m.isNew = false
 		m.owesSync = true
@@ -416,4 +430,5 @@ func (s *Shard) evict(g *group, m *member) {
 		m.sync = nil
 	}
 	g.remove(m)
+	s.account(g)
 }

@@ -16,11 +16,23 @@ func (s *Shard) commitOffsets(c *Call, req *kmsg.OffsetCommitRequest) {
 		s.refuse(c, err)
 		return
 	}
+	s.committing = g // not to be dropped, though an offset of a former topic be its last
+	defer func() { s.committing = nil }()
 	resp := commitAnswer(req, 0)
+	twice := repeated(req)
 	for i := range req.Topics {
 		t := &req.Topics[i]
+		known := s.knowTopic(t.Topic)
 		for j := range t.Partitions {
 			p := &t.Partitions[j]
+			switch {
+			case !known: // deleted since broker looked
+				resp.Topics[i].Partitions[j].ErrorCode = kerr.UnknownTopicOrPartition.Code
+				continue
+			case twice[partitionKey{t.Topic, p.Partition}]:
+				resp.Topics[i].Partitions[j].ErrorCode = kerr.InvalidRequest.Code
+				continue
+			}
 			o := committed{offset: p.Offset, leaderEpoch: -1, commitMs: s.nowMs(), expireMs: -1}
 			if p.Metadata != nil {
 				o.metadata = *p.Metadata
@@ -35,8 +47,13 @@ func (s *Shard) commitOffsets(c *Call, req *kmsg.OffsetCommitRequest) {
 			if req.Version >= 2 && req.Version <= 4 && req.RetentionTimeMillis >= 0 {
 				o.expireMs = o.commitMs + req.RetentionTimeMillis
 			}
+			if !s.room(g.offsetGrowth(t.Topic, p.Partition, o)) {
+				resp.Topics[i].Partitions[j].ErrorCode = kerr.InvalidCommitOffsetSize.Code
+				continue
+			}
 			g.setOffset(t.Topic, p.Partition, o)
 			s.writeOffset(g, t.Topic, p.Partition, o)
+			s.account(g)
 		}
 	}
 	if g.isVoid() {
@@ -55,6 +72,10 @@ func (s *Shard) checkCommit(req *kmsg.OffsetCommitRequest) (*group, error) {
 	}
 	g := s.groups[req.Group]
 	switch {
+	case g == nil && generation < 0 && len(req.Group) > maxIDBytes:
+		return nil, kerr.InvalidGroupID
+	case g == nil && generation < 0 && !s.room(groupBytes+2*len(req.Group)):
+		return nil, kerr.InvalidCommitOffsetSize
 	case g == nil && generation < 0:
 		return s.create(req.Group), nil
 	case g == nil && req.Version >= 9:
@@ -123,10 +144,17 @@ func (s *Shard) fetchGroup(rg *kmsg.OffsetFetchRequestGroup) kmsg.OffsetFetchRes
 	if g := s.groups[rg.Group]; g != nil {
 		offsets = g.offsets
 	}
+	told := map[partitionKey]bool{}
 	answer := func(name string, id [16]byte, partitions []int32) {
 		t := kmsg.NewOffsetFetchResponseGroupTopic()
 		t.Topic, t.TopicID = name, id
 		for _, p := range partitions {
+			if k := (partitionKey{name, p}); len(partitions) > 1 || len(rg.Topics) > 1 {
+				if told[k] {
+					continue // each once: its metadata is a thousand times longer than the question
+				}
+				told[k] = true
+			}
 			rp := kmsg.NewOffsetFetchResponseGroupTopicPartition()
 			rp.Partition, rp.Offset, rp.LeaderEpoch = p, -1, -1
 			o, ok := offsets[name][p]
@@ -181,40 +209,11 @@ func (s *Shard) deleteOffsets(c *Call, req *kmsg.OffsetDeleteRequest) {
 		}
 		resp.Topics = append(resp.Topics, rt)
 	}
+	s.account(g)
 	if g.isVoid() {
 		s.drop(g)
 	}
 	s.reply(c, resp)
-}
-
-// forgetTopics removes what groups committed to topics that were deleted.
-func (s *Shard) forgetTopics(e topicsDeleted) {
-	for _, id := range sortedKeys(s.groups) {
-		g := s.groups[id]
-		for _, t := range e.topics {
-			for _, p := range sortedKeys(g.offsets[t]) {
-				s.writeOffsetTombstone(g, t, p)
-				g.forgetOffset(t, p)
-			}
-		}
-		if g.isVoid() {
-			s.drop(g)
-		}
-	}
-}
-
-// missingTopics are the topics with offsets that do not exist: deleted while nobody led the
-// shard, or just before its leader died.
-func (s *Shard) missingTopics() []string {
-	missing := map[string]bool{}
-	for _, g := range s.groups {
-		for t := range g.offsets {
-			if !missing[t] && !s.opts.HasTopic(t) {
-				missing[t] = true
-			}
-		}
-	}
-	return sortedKeys(missing)
 }
 
 // expire removes offsets whose time is over, and then groups of which nothing is left
@@ -244,6 +243,7 @@ func (s *Shard) expire() {
 				}
 			}
 		}
+		s.account(g)
 		if g.state == empty && len(g.offsets) == 0 && len(g.pending) == 0 {
 			if g.written {
 				s.writeGroupTombstone(g)

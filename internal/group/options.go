@@ -1,6 +1,10 @@
 package group
 
-import "time"
+import (
+	"time"
+
+	"github.com/kalda-io/kalda/internal/model"
+)
 
 // Options are the settings of the group coordinator. The zero value of a field means
 // the default, which is Kafka's, unless the field says otherwise.
@@ -36,10 +40,16 @@ type Options struct {
 	// TopicPartitions says how many partitions a topic has, 0 when there is none; it
 	// only serves the reasons in the rebalance history. nil leaves them out.
 	TopicPartitions func(topic string) int32
-	// HasTopic says whether a topic exists in an image that is at least as new as the
-	// shard's election; nil takes each to exist. It serves to remove, once a shard is
-	// loaded, the offsets of topics whose deletion no coordinator has lived to see.
-	HasTopic func(topic string) bool
+	// TopicID returns the id of a topic in an image that is at least as new as the shard's
+	// election, zero when there is none; nil takes each to exist. It serves to remove, once a
+	// shard is loaded, the offsets of topics whose deletion no coordinator has lived to see.
+	TopicID func(topic string) model.TopicID
+	// MaxTotalBytes bounds what all groups of the broker take in memory, offsets included
+	// (512 MiB). What is in the log already is loaded in any case.
+	MaxTotalBytes int64
+
+	// budget counts against MaxTotalBytes. All shards of a Service share it.
+	budget *budget
 }
 
 func (o Options) withDefaults() Options {
@@ -73,8 +83,11 @@ func (o Options) withDefaults() Options {
 	if o.TopicPartitions == nil {
 		o.TopicPartitions = func(string) int32 { return 0 }
 	}
-	if o.HasTopic == nil {
-		o.HasTopic = func(string) bool { return true }
+	if o.MaxTotalBytes == 0 {
+		o.MaxTotalBytes = 512 << 20
+	}
+	if o.budget == nil {
+		o.budget = &budget{max: o.MaxTotalBytes}
 	}
 	return o
 }

@@ -124,6 +124,8 @@ func (s *Shard) Replay(r *record.Record) error {
 		return s.replayOffset(r)
 	case version == groupKey:
 		return s.replayGroup(r)
+	case version == topicKey:
+		return s.replayTopic(r)
 	}
 	return nil
 }
@@ -176,7 +178,7 @@ func (s *Shard) replayGroup(r *record.Record) error {
 			s.drop(old)
 			if len(old.offsets) > 0 { // an offset was committed after the group's end
 				g := newGroup(k.Group, r.Timestamp)
-				g.offsets = old.offsets
+				g.offsets, g.offsetBytes = old.offsets, old.offsetBytes
 				s.install(g)
 			}
 		}
@@ -213,7 +215,7 @@ func (s *Shard) replayGroup(r *record.Record) error {
 	g.readSubscriptions()
 	s.measureTopics(g)
 	if old != nil {
-		g.offsets = old.offsets
+		g.offsets, g.offsetBytes = old.offsets, old.offsetBytes
 		s.drop(old)
 	}
 	s.install(g)
@@ -238,7 +240,7 @@ func (s *Shard) replayMember(g *group, v *kmsg.GroupMetadataValueMember, version
 	if version < 1 || m.rebalanceTimeout < 0 {
 		m.rebalanceTimeout = m.sessionTimeout
 	}
-	m.bytes = len(m.id) + len(m.clientID) + len(m.host) + len(g.protocol) + len(v.Subscription)
+	m.bytes = memberBytes + len(m.id) + len(m.clientID) + len(m.host) + len(g.protocol) + len(v.Subscription)
 	if m.instance != nil {
 		m.bytes += len(*m.instance)
 	}
@@ -247,6 +249,7 @@ func (s *Shard) replayMember(g *group, v *kmsg.GroupMetadataValueMember, version
 }
 
 func (g *group) setOffset(topic string, partition int32, o committed) {
+	g.offsetBytes += g.offsetGrowth(topic, partition, o)
 	if g.offsets == nil {
 		g.offsets = map[string]map[int32]committed{}
 	}
@@ -260,8 +263,14 @@ func (g *group) setOffset(topic string, partition int32, o committed) {
 
 func (g *group) forgetOffset(topic string, partition int32) {
 	ps := g.offsets[topic]
+	old, ok := ps[partition]
+	if !ok {
+		return
+	}
+	g.offsetBytes -= offsetSize(old)
 	delete(ps, partition)
 	if len(ps) == 0 {
+		g.offsetBytes -= topicSize(topic)
 		delete(g.offsets, topic)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"strings"
+	"sync/atomic"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -29,7 +30,7 @@ func NewService(clock model.Clock, partitions func() int32, opts Options, runtim
 	if opts.NewID == nil {
 		opts.NewID = randomID
 	}
-	opts = opts.withDefaults()
+	opts = opts.withDefaults() // with a budget that all shards share
 	return &Service{
 		partitions: partitions,
 		runtime: coordinator.New(clock, func(int32) coordinator.Core[*Call] {
@@ -165,9 +166,17 @@ func (s *Service) route(groupID string, c *Call) {
 // fan sends a request about n groups as n requests to the groups' shards.
 func (s *Service) fan(c *Call, n int, part func(i int) (groupID string, one kmsg.Request)) {
 	f := newFanOut(c, n)
+	seen := make(map[string]bool, n)
 	for i := range n {
 		id, one := part(i)
-		s.route(id, f.call(i, one))
+		call := f.call(i, one)
+		if seen[id] {
+			// The answer about a group may be a million times longer than the question.
+			call.Fail(kerr.With(kerr.InvalidRequest, "a group is named more than once in one request"))
+			continue
+		}
+		seen[id] = true
+		s.route(id, call)
 	}
 	f.countdown.Done()
 }
@@ -222,3 +231,13 @@ func (f *fanOut) merge() {
 	}
 	c.deliver()
 }
+
+// budget bounds what the groups of all shards of a broker take together, in bytes.
+type budget struct {
+	max  int64
+	used atomic.Int64
+}
+
+func (b *budget) take(n int) { b.used.Add(int64(n)) }
+
+func (b *budget) has(n int) bool { return b.used.Load()+int64(n) <= b.max }

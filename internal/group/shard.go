@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/kalda-io/kalda/internal/coordinator"
+	"github.com/kalda-io/kalda/internal/model"
 	"github.com/kalda-io/kalda/internal/record"
 	"github.com/kalda-io/kalda/kerr"
 )
@@ -21,6 +22,11 @@ type Shard struct {
 	// only while there are groups.
 	retention timer
 
+	// topicIDs says which topic each name with offsets stands for.
+	topicIDs map[string]model.TopicID
+	// committing is the group whose commit is being handled.
+	committing *group
+
 	// now and out belong to the step that is running.
 	now coordinator.Now
 	out *coordinator.Effects[*Call]
@@ -30,7 +36,7 @@ var _ coordinator.Core[*Call] = (*Shard)(nil)
 
 // NewShard returns a shard without groups.
 func NewShard(opts Options) *Shard {
-	s := &Shard{opts: opts.withDefaults(), groups: map[string]*group{}}
+	s := &Shard{opts: opts.withDefaults(), groups: map[string]*group{}, topicIDs: map[string]model.TopicID{}}
 	s.retention.fire = s.expire
 	return s
 }
@@ -83,6 +89,7 @@ func (s *Shard) Deadline() (time.Duration, bool) { return s.timers.next() }
 func (s *Shard) Loaded(now coordinator.Now, out *coordinator.Effects[*Call]) {
 	s.now, s.out = now, out
 	for _, g := range s.groups {
+		s.account(g)
 		for _, m := range g.members {
 			s.touch(g, m)
 		}
@@ -92,7 +99,7 @@ func (s *Shard) Loaded(now coordinator.Now, out *coordinator.Effects[*Call]) {
 			s.rebalance(g, "group.max.size is smaller than the group")
 		}
 	}
-	s.forgetTopics(topicsDeleted{s.missingTopics()})
+	s.settleTopics()
 	s.watchRetention()
 	s.now, s.out = coordinator.Now{}, nil
 }
@@ -101,6 +108,7 @@ func (s *Shard) Loaded(now coordinator.Now, out *coordinator.Effects[*Call]) {
 func (s *Shard) Parked() []*Call {
 	var calls []*Call
 	for _, g := range s.groups {
+		s.unaccount(g) // the shard is at its end
 		for _, m := range g.members {
 			if c := g.unpark(m); c != nil {
 				calls = append(calls, c)
@@ -140,6 +148,9 @@ func (s *Shard) install(g *group) {
 	g.joinTimer.fire = func() { s.joinDue(g) }
 	g.syncTimer.fire = func() { s.syncDue(g) }
 	s.groups[g.id] = g
+	if s.out != nil { // what is replayed is counted when all of it is there
+		s.account(g)
+	}
 }
 
 func (s *Shard) watchRetention() {
@@ -158,6 +169,7 @@ func (s *Shard) drop(g *group) {
 	for _, t := range g.pending {
 		s.timers.stop(t)
 	}
+	s.unaccount(g)
 	if s.groups[g.id] == g {
 		delete(s.groups, g.id)
 	}

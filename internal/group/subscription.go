@@ -11,7 +11,7 @@ import (
 // of the consumer protocol begin with. It stops at the first topic that each refuses and
 // says whether the metadata could be read. Clients send these bytes, and each rebalance
 // reads those of all members: nothing is allocated beyond the names.
-func subscribedTopics(b []byte, each func(topic string)) bool {
+func subscribedTopics(b []byte, each func(topic string) bool) bool {
 	if len(b) < 6 || int16(binary.BigEndian.Uint16(b)) < 0 {
 		return false
 	}
@@ -25,7 +25,9 @@ func subscribedTopics(b []byte, each func(topic string)) bool {
 		if b = b[2:]; size < 0 || size > len(b) {
 			return false
 		}
-		each(string(b[:size]))
+		if !each(string(b[:size])) {
+			return false
+		}
 		b = b[size:]
 	}
 	return true

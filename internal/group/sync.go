@@ -65,6 +65,7 @@ func (s *Shard) assign(g *group, req *kmsg.SyncGroupRequest) {
 	for _, m := range g.members {
 		g.setAssignment(m, given[m.id])
 	}
+	s.account(g)
 	s.writeGroup(g)
 	for _, m := range g.members {
 		if m.sync != nil {
@@ -86,7 +87,7 @@ func (s *Shard) canKeep(g *group, req *kmsg.SyncGroupRequest) bool {
 			size += len(a.MemberAssignment)
 		}
 	}
-	return size <= s.opts.MaxGroupBytes
+	return size <= s.opts.MaxGroupBytes && s.room(size-g.bytes)
 }
 
 // settleSync notes that m has sent SyncGroup; when all have, the sync phase has no end
@@ -194,7 +195,7 @@ func (s *Shard) leave(c *Call, req *kmsg.LeaveGroupRequest) {
 		left, err := s.leaveOne(g, lm)
 		if left != nil {
 			if why != "" {
-				g.history.because(s.nowMs(), why)
+				s.because(g, why)
 			}
 			why = withReason(left.name()+": left", lm.Reason)
 		}

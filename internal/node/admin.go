@@ -60,7 +60,8 @@ func (b *Broker) controllerRules() controller.Rules {
 			List:      listConfig,
 			Default:   defaultConfig,
 		},
-		Features: map[string]controller.FeatureRange{},
+		Features:      map[string]controller.FeatureRange{},
+		MaxPartitions: opts.MaxPartitions,
 	}
 	for _, f := range broker.Features() {
 		r.Features[f.Name] = controller.FeatureRange{Min: f.Min, Max: f.Max}

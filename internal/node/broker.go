@@ -179,10 +179,13 @@ func (b *Broker) build() {
 		InitialRebalanceDelay:  g.InitialRebalanceDelay,
 		MaxSize:                g.MaxSize,
 		MaxMetadataBytes:       g.OffsetMetadataMaxBytes,
+		MaxMemberBytes:         g.MaxMemberBytes,
+		MaxGroupBytes:          g.MaxGroupBytes,
+		MaxTotalBytes:          g.MaxTotalBytes,
 		OffsetsRetention:       g.OffsetsRetention,
 		RetentionCheckInterval: g.OffsetsRetentionCheckInterval,
 		TopicPartitions:        b.topicPartitions,
-		HasTopic:               func(name string) bool { return b.topicPartitions(name) > 0 },
+		TopicID:                b.topicID,
 	}, coordinator.Options{LoadBufferBytes: g.OffsetsLoadBufferBytes, Logger: b.log})
 	b.controller = controller.New(controller.Options{
 		Store: b.o.Meta.Store, Keys: b.o.Meta.Keys, Clock: b.o.Clock, Log: b.log,
@@ -217,6 +220,7 @@ func (b *Broker) build() {
 		OffsetsReplicationFactor: g.OffsetsTopicReplicationFactor,
 		FetchMaxBytes:            opts.FetchMaxBytes,
 		FetchSessions:            opts.FetchSessionSlots,
+		FetchSessionBytes:        opts.FetchSessionBytes,
 		MaxTopicPartitions:       opts.MaxRequestPartitions,
 		Configs:                  describer{b},
 		Wheel:                    b.wheel,
@@ -374,6 +378,15 @@ func (b *Broker) topicPartitions(name string) int32 {
 		return 0
 	}
 	return int32(len(t.Partitions))
+}
+
+// topicID is the id of a topic, zero when there is none.
+func (b *Broker) topicID(name string) model.TopicID {
+	t := b.o.Meta.Publisher.Image().Topics[name]
+	if t == nil {
+		return model.TopicID{}
+	}
+	return t.ID
 }
 
 // groupRoles starts and ends the shards of the group coordinator.

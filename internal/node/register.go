@@ -18,7 +18,7 @@ func (b *Broker) openDirs() error {
 	boot := bootID()
 	for _, path := range b.opts.Load().LogDirs {
 		d, err := storage.OpenDir(b.o.FS, path, storage.DirOptions{
-			ClusterID: b.o.Meta.Identity.ClusterID, NodeID: b.id, BootID: boot,
+			ClusterID: b.o.Meta.Identity.ClusterID, NodeID: b.id, BootID: boot, MaxProducers: b.opts.Load().MaxProducerIDs,
 		})
 		if err != nil {
 			return err

@@ -228,8 +228,10 @@ type Stats struct {
 	LogStart, HighWatermark, LogEnd model.Offset
 	Flushed                         model.Offset
 	// Bytes is the size of the segments.
-	Bytes   int64
-	Offline error
+	Bytes int64
+	// Producers is the number of idempotent producers that are remembered.
+	Producers int
+	Offline   error
 }
 
 // Stats returns the partition's present figures.
@@ -243,6 +245,6 @@ func (p *Partition) Stats() Stats {
 	s.Leader = p.leadsLocked() == nil
 	s.LeaderEpoch = p.mu.state.LeaderEpoch()
 	s.LogStart, s.LogEnd, s.Flushed = p.mu.log.StartOffset(), p.mu.log.EndOffset(), p.mu.log.FlushedOffset()
-	s.Bytes = p.mu.log.Size()
+	s.Bytes, s.Producers = p.mu.log.Size(), p.mu.log.Producers()
 	return s
 }

@@ -70,6 +70,10 @@ type DirOptions struct {
 	// NeverTrustTail makes every crash Suspect (kalda.tail.trust=never), for volumes that
 	// may be detached by force.
 	NeverTrustTail bool
+	// MaxProducers is how many idempotent producers all logs of the directory remember
+	// together; 0 is no bound. Above it a log forgets a quarter of its own, the longest
+	// silent ones, for each quarter that it takes in anew, down to the 16 newest.
+	MaxProducers int
 }
 
 // RunMeta is what a directory knows of this broker's lives.
@@ -96,6 +100,7 @@ type Dir struct {
 	damagedCheckpoints int
 
 	journal *Journal
+	producers producerBudget
 
 	buffers sync.Pool // *pending
 	walkers sync.Pool // *walker
@@ -128,6 +133,7 @@ type Dir struct {
 // node, and one that another process holds (errors.Is vfs.ErrLocked).
 func OpenDir(fsys vfs.FS, path string, o DirOptions) (*Dir, error) {
 	d := &Dir{fs: fsys, path: path, opts: o}
+	d.producers.max = int64(o.MaxProducers)
 	d.run.open = map[model.Partition]bool{}
 	if err := CheckDir(fsys, path); err != nil {
 		return nil, err

@@ -259,6 +259,7 @@ func (l *Log) Close() error {
 		err = l.writeSides()
 	}
 	l.closed = true
+	l.producers.release()
 	for _, s := range l.segs {
 		s.closeFiles()
 	}

@@ -47,6 +47,10 @@ type producers struct {
 	byID map[model.ProducerID]*producer
 	// changed says that the state differs from the newest snapshot.
 	changed bool
+	// budget bounds them together with those of the directory's other logs, which knows of
+	// counted; nil for none.
+	budget  *producerBudget
+	counted int
 }
 
 // nextSeq follows a sequence number; they wrap from 2^31-1 to 0.
@@ -101,8 +105,10 @@ func (p *producers) apply(b record.Batch, now int64) {
 		if p.byID == nil {
 			p.byID = map[model.ProducerID]*producer{}
 		}
+		p.makeRoom()
 		st = &producer{epoch: b.ProducerEpoch(), txnFirst: -1}
 		p.byID[id] = st
+		p.recount()
 	}
 	if b.ProducerEpoch() != st.epoch {
 		st.epoch, st.n = b.ProducerEpoch(), 0
@@ -136,9 +142,12 @@ func (p *producers) undoFor(id model.ProducerID) producerUndo {
 func (p *producers) undo(u *producerUndo) {
 	if !u.known {
 		delete(p.byID, u.id)
+		p.recount()
 		return
 	}
-	*p.byID[u.id] = u.old
+	if st := p.byID[u.id]; st != nil { // else it was forgotten since, to make room
+		*st = u.old
+	}
 }
 
 // expire forgets producers that are silent for longer than maxAge ms and have no open
@@ -154,6 +163,7 @@ func (p *producers) expire(now, maxAge int64) (n int) {
 			n++
 		}
 	}
+	p.recount()
 	return n
 }
 

@@ -54,10 +54,11 @@ func (d *Dir) OpenLog(p model.Partition, o Options) (*Log, Recovery, error) {
 	d.run.Unlock()
 	l := &Log{
 		fs: d.fs, dir: d, partition: p, path: d.partPath(p), opts: o.withDefaults(),
-		lastEpoch: model.NoLeaderEpoch,
+		lastEpoch: model.NoLeaderEpoch, producers: producers{budget: &d.producers},
 	}
 	r, err := l.load()
 	if err != nil {
+		l.producers.reset()
 		for _, s := range l.segs {
 			s.closeFiles()
 		}
@@ -279,7 +280,7 @@ func (l *Log) replay(from, to model.Offset, f func(b batchAt) error) error {
 // loadProducers derives the producers' state at offset: from the newest snapshot that
 // fits the log, and the batches behind it.
 func (l *Log) loadProducers(offset model.Offset, none bool) error {
-	l.producers = producers{}
+	l.producers.reset()
 	if none {
 		return nil
 	}
@@ -298,6 +299,7 @@ func (l *Log) loadProducers(offset model.Offset, none bool) error {
 		// start epochs are forgotten, and nothing is ever cut.
 		if err == nil && (at <= l.start || epoch == l.epochs.at(at-1)) {
 			l.producers.byID = byID
+			l.producers.recount()
 			return l.replayProducers(at, offset)
 		}
 	}

@@ -394,7 +394,7 @@ func (l *Log) truncate(offset model.Offset) error {
 		l.removeSnapshot(l.snapshots[n-1])
 		l.snapshots = l.snapshots[:n-1]
 	}
-	l.producers = producers{}
+	l.producers.reset()
 	if err := l.loadProducers(end, false); err != nil {
 		return err
 	}
