@@ -44,6 +44,10 @@ func Restarts(ctx context.Context, o Options) (figs []Figure, err error) {
 	if err != nil {
 		return nil, err
 	}
+	// Small first batches, for the fetches afterwards.
+	if err := o.writeAll(n); err != nil {
+		return nil, err
+	}
 	o.Log("writing %.1f GB into %d partitions", float64(o.Bytes)/1e9, o.Partitions)
 	took, err := o.load(ctx, n, o.Bytes)
 	if err != nil {
