@@ -60,3 +60,24 @@ func TestStartFails(t *testing.T) {
 		t.Error("a program that is never ready starts")
 	}
 }
+
+func TestKillAndMemory(t *testing.T) {
+	if _, err := os.Stat("/proc/self/status"); err != nil {
+		t.Skip("read from /proc: Linux only")
+	}
+	p, err := Start(t.Context(), []string{"sh", "-c", readyLine + "trap '' TERM; exec sleep 60"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := p.Memory()
+	if err != nil || m.Resident < 100<<10 || m.Peak < m.Resident || m.Descriptors < 3 {
+		t.Errorf("%+v: %v", m, err)
+	}
+	if p.HTTP != "x" {
+		t.Errorf("HTTP address %q", p.HTTP)
+	}
+	p.Kill() // SIGTERM would be ignored
+	if _, err := p.Memory(); err == nil {
+		t.Error("the process lives")
+	}
+}

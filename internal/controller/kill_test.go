@@ -86,8 +86,8 @@ func TestRealKill(t *testing.T) {
 	} else {
 		t.Logf("leading after %v", took)
 	}
-	if im.Topics["t"].Partitions[0].LeaderEpoch != 2 {
-		t.Errorf("leader epoch %d, want 2", im.Topics["t"].Partitions[0].LeaderEpoch)
+	if im.Topics["t"].Partitions[0].LeaderEpoch != 1 {
+		t.Errorf("leader epoch %d, want 1", im.Topics["t"].Partitions[0].LeaderEpoch)
 	}
 	c.close()
 }

@@ -128,36 +128,64 @@ func (p *Planner) partitionChanges(f func(part model.Partition, ps *meta.Partiti
 }
 
 // releasePairs takes dead pairs out of leadership and ISR and carries the ELR over to a
-// broker's new life if that can vouch for its tail.
+// broker's new life if that can vouch for its tail. A partition whose only replica is
+// registered again is left to electLeaders, which does both with one write: nobody else
+// can lead it meanwhile, and a node with ten thousand of them is up sooner.
 func (p *Planner) releasePairs(Now) []Change {
 	return p.partitionChanges(func(_ model.Partition, ps *meta.PartitionState) *meta.PartitionState {
-		stale := func(pair model.Pair) bool {
-			reg := p.st.Registrations[pair.ID]
-			return reg != nil && reg.Epoch != pair.Epoch
-		}
-		if !slices.ContainsFunc(ps.ISR, func(pair model.Pair) bool { return !p.live(pair) }) &&
-			!slices.ContainsFunc(ps.ELR, stale) && (ps.Leader == noLeader || p.live(ps.Leader)) {
+		if !p.holdsDead(ps) || p.returns(ps) {
 			return nil
 		}
-		m := membershipOf(ps)
-		// A new life of the broker takes the old one's place where its log is whole.
-		for i, pair := range m.elr {
-			if p.vouches(ps, pair) {
-				m.elr[i].Epoch = p.st.Registrations[pair.ID].Epoch
-			}
-		}
-		var isr []model.Pair
-		for i, pair := range m.isr {
-			if p.live(pair) {
-				isr = append(isr, pair)
-			} else if p.vouches(ps, pair) {
-				m.isr[i].Epoch = p.st.Registrations[pair.ID].Epoch
-			}
-		}
-		m.shrink(isr, ps.MinISR, stale)
+		m := p.release(ps)
 		m.elect(ps.Replicas, p.live, p.active)
 		return m.next(ps, p.st.ControllerEpoch)
 	})
+}
+
+// stale says whether the pair's broker is registered with another life.
+func (p *Planner) stale(pair model.Pair) bool {
+	reg := p.st.Registrations[pair.ID]
+	return reg != nil && reg.Epoch != pair.Epoch
+}
+
+// holdsDead says whether a dead pair has a role in the partition.
+func (p *Planner) holdsDead(ps *meta.PartitionState) bool {
+	return slices.ContainsFunc(ps.ISR, func(pair model.Pair) bool { return !p.live(pair) }) ||
+		slices.ContainsFunc(ps.ELR, p.stale) || ps.Leader != noLeader && !p.live(ps.Leader)
+}
+
+// returns says whether the partition's only replica is led by a former life of a broker
+// that is registered again.
+func (p *Planner) returns(ps *meta.PartitionState) bool {
+	return len(ps.Replicas) == 1 && len(ps.ISR) == 1 && ps.Leader == ps.ISR[0] &&
+		ps.Leader.ID == ps.Replicas[0] && p.stale(ps.Leader)
+}
+
+// admitted says whether the registered life of a broker is active.
+func (p *Planner) admitted(id model.BrokerID) bool {
+	reg := p.st.Registrations[id]
+	return reg != nil && p.active(model.Pair{ID: id, Epoch: reg.Epoch})
+}
+
+// release is the membership without dead pairs.
+func (p *Planner) release(ps *meta.PartitionState) membership {
+	m := membershipOf(ps)
+	// A new life of the broker takes the old one's place where its log is whole.
+	for i, pair := range m.elr {
+		if p.vouches(ps, pair) {
+			m.elr[i].Epoch = p.st.Registrations[pair.ID].Epoch
+		}
+	}
+	var isr []model.Pair
+	for i, pair := range m.isr {
+		if p.live(pair) {
+			isr = append(isr, pair)
+		} else if p.vouches(ps, pair) {
+			m.isr[i].Epoch = p.st.Registrations[pair.ID].Epoch
+		}
+	}
+	m.shrink(isr, ps.MinISR, p.stale)
+	return m
 }
 
 // vouches says whether the registered life of pair's broker is another one that
@@ -175,7 +203,7 @@ func (p *Planner) vouches(ps *meta.PartitionState, pair model.Pair) bool {
 }
 
 // admitBrokers writes the states of brokers whose registration says something new. The
-// old life of each is fenced and out of all partitions by now.
+// old life of each is fenced by now, and out of all partitions but those that only it had.
 func (p *Planner) admitBrokers(Now) []Change {
 	var changes []Change
 	for _, id := range slices.Sorted(maps.Keys(p.st.Registrations)) {
@@ -210,8 +238,14 @@ func (p *Planner) electLeaders(now Now) []Change {
 			return nil
 		}
 		m := membershipOf(ps)
+		back := p.returns(ps)
+		if back {
+			if m = p.release(ps); !p.admitted(ps.Replicas[0]) {
+				return nil // soon
+			}
+		}
 		m.elect(ps.Replicas, p.active, p.active)
-		if m.leader == noLeader && ps.Leader != noLeader {
+		if m.leader == noLeader && ps.Leader != noLeader && !back {
 			return nil // draining, and nobody else: it leads until it goes
 		}
 		recovering := false

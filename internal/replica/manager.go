@@ -15,6 +15,7 @@
 package replica
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -195,6 +196,8 @@ func (m *Manager) Apply(im *meta.Image) {
 	self := m.o.Self()
 	next := &index{byName: make(map[string]*held, len(im.Topics)), byID: make(map[model.TopicID]*held, len(im.Topics))}
 	prev := m.index.Load()
+	var changed []*change
+	var open []*opening
 	for name, t := range im.Topics {
 		// Images share what did not change. After a new registration every state counts
 		// anew, and a log that could not be opened is tried again.
@@ -202,34 +205,82 @@ func (m *Manager) Apply(im *meta.Image) {
 			next.byName[name], next.byID[t.ID] = h, h
 			continue
 		}
-		h := &held{topic: t, parts: make([]*Partition, len(t.Partitions))}
-		settings, err := m.o.Settings(im, t)
-		if err != nil {
-			m.o.Logger.Error("a topic's configuration cannot be used; its present one stays", "topic", name, "err", err)
-		}
-		for i, st := range t.Partitions {
-			if !contains(st.Replicas, self.ID) {
-				continue
-			}
-			tp := model.TopicPartition{Topic: name, Partition: int32(i)}
-			p, oerr := m.open(tp, model.Partition{Topic: t.ID, Index: int32(i)}, settings, err)
-			if oerr != nil {
-				if h.failed == nil {
-					h.failed = map[int32]error{}
-				}
-				h.failed[int32(i)] = kerr.With(kerr.KafkaStorageError, "the log of %s cannot be opened: %v", tp, oerr)
-				continue
-			}
-			p.apply(self, st)
-			h.parts[i] = p
-		}
-		next.byName[name], next.byID[t.ID] = h, h
+		c := m.change(im, t, self.ID)
+		changed, open = append(changed, c), append(open, c.open...)
+	}
+	failed := m.openAll(open)
+	for _, c := range changed {
+		h := m.hold(c, self, failed)
+		next.byName[c.topic.Name], next.byID[c.topic.ID] = h, h
 	}
 	m.index.Store(next)
 	m.appliedSelf = self
 	m.removeDeleted(im)
 	m.tellRoles(next)
 	m.setApplied(im.Revision)
+}
+
+// change is a topic that an image brings, or that has changed in it.
+type change struct {
+	topic    *meta.Topic
+	settings *Settings
+	// err is why there are no settings: an open partition keeps those it has and no other
+	// is opened.
+	err error
+	// open are its partitions that this broker holds and that are not open yet.
+	open []*opening
+}
+
+// change looks at what a topic needs.
+func (m *Manager) change(im *meta.Image, t *meta.Topic, self model.BrokerID) *change {
+	settings, err := m.o.Settings(im, t)
+	if err != nil {
+		m.o.Logger.Error("a topic's configuration cannot be used; its present one stays", "topic", t.Name, "err", err)
+	}
+	c := &change{topic: t, settings: &settings, err: err}
+	if err != nil {
+		return c
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i, st := range t.Partitions {
+		id := model.Partition{Topic: t.ID, Index: int32(i)}
+		if contains(st.Replicas, self) && m.mu.byID[id] == nil {
+			tp := model.TopicPartition{Topic: t.Name, Partition: int32(i)}
+			c.open = append(c.open, &opening{tp: tp, id: id, settings: c.settings})
+		}
+	}
+	return c
+}
+
+// hold applies a changed topic to its partitions, whose logs are open but for those that
+// failed.
+func (m *Manager) hold(c *change, self model.Pair, failed map[model.Partition]error) *held {
+	h := &held{topic: c.topic, parts: make([]*Partition, len(c.topic.Partitions))}
+	for i, st := range c.topic.Partitions {
+		if !contains(st.Replicas, self.ID) {
+			continue
+		}
+		id := model.Partition{Topic: c.topic.ID, Index: int32(i)}
+		m.mu.Lock()
+		p := m.mu.byID[id]
+		m.mu.Unlock()
+		if p == nil {
+			if h.failed == nil {
+				h.failed = map[int32]error{}
+			}
+			tp := model.TopicPartition{Topic: c.topic.Name, Partition: int32(i)}
+			err := cmp.Or(failed[id], c.err)
+			h.failed[int32(i)] = kerr.With(kerr.KafkaStorageError, "the log of %s cannot be opened: %v", tp, err)
+			continue
+		}
+		if c.err == nil {
+			p.set(c.settings)
+		}
+		p.apply(self, st)
+		h.parts[i] = p
+	}
+	return h
 }
 
 // Refresh computes every topic's settings anew, after broker-wide defaults changed.
@@ -242,7 +293,7 @@ func (m *Manager) Refresh(im *meta.Image) {
 		}
 		for _, p := range h.parts {
 			if p != nil {
-				p.set(s)
+				p.set(&s)
 			}
 		}
 	}
@@ -255,49 +306,6 @@ func contains(ids []model.BrokerID, id model.BrokerID) bool {
 		}
 	}
 	return false
-}
-
-// open returns the open partition, opening its log if need be. With noSettings, why there
-// are no settings, an open partition keeps those it has and no other is opened.
-func (m *Manager) open(tp model.TopicPartition, id model.Partition, s Settings, noSettings error) (*Partition, error) {
-	m.mu.Lock()
-	p := m.mu.byID[id]
-	m.mu.Unlock()
-	if p != nil {
-		if noSettings == nil {
-			p.set(s)
-		}
-		return p, nil
-	}
-	if noSettings != nil {
-		return nil, noSettings
-	}
-	dir, err := m.dirFor(id)
-	if err != nil {
-		m.failure(tp, err)
-		return nil, err
-	}
-	log, rec, err := dir.d.OpenLog(id, s.storage(id))
-	if err != nil {
-		// Nobody knows what its tail is worth.
-		dir.damaged.Store(true)
-		dir.broken.Store(true)
-		m.o.Logger.Error("a partition's log cannot be opened", "partition", tp.String(), "dir", dir.d.Path(), "err", err)
-		m.failure(tp, err)
-		return nil, err
-	}
-	m.report(tp, rec)
-	if rec.Damaged {
-		dir.damaged.Store(true)
-	}
-	p = &Partition{TP: tp, ID: id, m: m, dir: dir, name: []byte(tp.Topic), recoveredHW: rec.HighWatermark}
-	p.settings.Store(&s)
-	p.mu.log = log
-	m.mu.Lock()
-	m.mu.byID[id] = p
-	m.mu.Unlock()
-	dir.count.Add(1)
-	return p, nil
 }
 
 // report logs what recovery found, as far as an operator should know.
@@ -351,8 +359,11 @@ func (s *Settings) storage(id model.Partition) storage.Options {
 	return o
 }
 
-func (p *Partition) set(s Settings) {
-	p.settings.Store(&s)
+// set gives the partition its topic's settings, which are shared and must not change.
+func (p *Partition) set(s *Settings) {
+	if p.settings.Swap(s) == s {
+		return
+	}
 	p.mu.Lock()
 	if !p.mu.removed {
 		p.mu.log.SetOptions(s.storage(p.ID))

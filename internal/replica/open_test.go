@@ -72,7 +72,9 @@ func TestUnlistedDirectoryBeginsNoLog(t *testing.T) {
 	o := b.m.o
 	o.Dirs = []*storage.Dir{d}
 	b.m = New(o)
-	if _, err := b.m.open(model.TopicPartition{Topic: "t"}, model.Partition{Topic: b.tid}, Settings{}, nil); err == nil {
+	id := model.Partition{Topic: b.tid}
+	failed := b.m.openAll([]*opening{{tp: model.TopicPartition{Topic: "t"}, id: id, settings: &Settings{}}})
+	if failed[id] == nil || len(b.m.Partitions()) > 0 {
 		t.Fatal("a log is begun in a directory whose content is unknown")
 	}
 }

@@ -201,6 +201,9 @@ func (l *Log) account(s *segment, b record.Batch) {
 	if e := b.LeaderEpoch(); e >= 0 && e > l.epochs.latest() {
 		l.epochs.assign(e, base)
 	}
+	if l.epochs.behind { // it has records now
+		l.epochs.dirty, l.epochs.behind = true, false
+	}
 	l.lastEpoch = b.LeaderEpoch()
 	ts := b.MaxTimestamp()
 	s.noteTimestamp(ts, last)

@@ -99,7 +99,7 @@ type Dir struct {
 	// damagedCheckpoints counts records of checkpoints that could not be read at open.
 	damagedCheckpoints int
 
-	journal *Journal
+	journal   *Journal
 	producers producerBudget
 
 	buffers sync.Pool // *pending

@@ -35,6 +35,10 @@ type epochCache struct {
 	entries []EpochStart
 	// dirty says that the file is older than the entries.
 	dirty bool
+	// behind says that the last entry is not in the file, as long as it has no records:
+	// whoever leads next begins another one in its place. Ten thousand logs that a start
+	// gave new epochs, and nobody wrote to, cost a stop nothing.
+	behind bool
 }
 
 func (c *epochCache) latest() model.LeaderEpoch {
@@ -170,7 +174,11 @@ func (l *Log) StartEpoch(epoch model.LeaderEpoch) {
 	if l.stagedEnd != l.end {
 		panic(fmt.Sprintf("storage: StartEpoch(%d) with records staged up to %d behind %d", epoch, l.stagedEnd, l.end))
 	}
+	dirty := l.epochs.dirty
 	l.epochs.assign(epoch, l.end)
+	if !dirty && l.epochs.dirty {
+		l.epochs.dirty, l.epochs.behind = false, true
+	}
 }
 
 // LatestEpoch is the newest epoch that the log knows, NoLeaderEpoch in a log without.

@@ -175,12 +175,17 @@ func (l *Log) replayJournal(r *Recovery) error {
 		if err := l.Write(); err != nil {
 			return err
 		}
-		if err := l.syncAll(); err != nil {
-			return err
+		l.owesSync = l.lateSync
+		if !l.lateSync {
+			if err := l.syncAll(); err != nil {
+				return err
+			}
+			l.settle()
 		}
-		l.flushedAt = l.pointNow()
 	}
-	j.taken(l.partition)
+	if !l.owesSync {
+		j.taken(l.partition)
+	}
 	return nil
 }
 

@@ -58,6 +58,8 @@ type Log struct {
 	// made says that the log's directory exists.
 	made    bool
 	syncing bool
+	// lateSync: recovery leaves the sync to SyncOpened; owesSync: it did.
+	lateSync, owesSync bool
 	// cuts counts truncations, so that a sync begun before one proves nothing after it.
 	cuts uint32
 
@@ -279,7 +281,8 @@ func (l *Log) Close() error {
 // writeSides brings the files beside the active segment up to the log end.
 func (l *Log) writeSides() error {
 	s := l.active()
-	if s.size > 0 && (len(s.index.pend) > 0 || len(s.times.pend) > 0 || s.tsKnown) {
+	// The indexes of a log that was not used since it was opened are as they were left.
+	if used := s.index.n >= 0 || s.times.n >= 0; used && s.size > 0 {
 		if err := l.loadIndex(s); err != nil {
 			return err
 		}
@@ -292,10 +295,9 @@ func (l *Log) writeSides() error {
 		if err := l.mutate(); err != nil {
 			return err
 		}
-		if err := vfs.WriteFile(l.fs, l.path+string(pathSeparator)+epochFile, l.epochs.encode(), false); err != nil {
-			return storageError("write epochs", err)
+		if err := l.writeEpochs(false); err != nil {
+			return err
 		}
-		l.epochs.dirty = false
 	}
 	if len(l.producers.byID) > 0 && !slices.Contains(l.snapshots, l.end) {
 		return l.writeSnapshot(false)

@@ -45,6 +45,10 @@ type Recovery struct {
 // One Log per partition may be open; a second is a bug and panics. Safe for concurrent
 // use for different partitions.
 func (d *Dir) OpenLog(p model.Partition, o Options) (*Log, Recovery, error) {
+	return d.openLog(p, o, false)
+}
+
+func (d *Dir) openLog(p model.Partition, o Options, unsynced bool) (*Log, Recovery, error) {
 	d.run.Lock()
 	if d.run.open[p] {
 		d.run.Unlock()
@@ -54,7 +58,7 @@ func (d *Dir) OpenLog(p model.Partition, o Options) (*Log, Recovery, error) {
 	d.run.Unlock()
 	l := &Log{
 		fs: d.fs, dir: d, partition: p, path: d.partPath(p), opts: o.withDefaults(),
-		lastEpoch: model.NoLeaderEpoch, producers: producers{budget: &d.producers},
+		lastEpoch: model.NoLeaderEpoch, lateSync: unsynced, producers: producers{budget: &d.producers},
 	}
 	r, err := l.load()
 	if err != nil {

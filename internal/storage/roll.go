@@ -10,7 +10,6 @@ import (
 
 	"github.com/kalda-io/kalda/internal/model"
 	"github.com/kalda-io/kalda/internal/record"
-	"github.com/kalda-io/kalda/internal/vfs"
 	"github.com/kalda-io/kalda/kerr"
 )
 
@@ -480,11 +479,8 @@ func (l *Log) syncAll() error {
 			return storageError("sync segment", err)
 		}
 	}
-	if l.epochs.dirty {
-		if err := vfs.WriteFile(l.fs, l.path+string(pathSeparator)+epochFile, l.epochs.encode(), true); err != nil {
-			return storageError("write epochs", err)
-		}
-		l.epochs.dirty = false
+	if err := l.writeEpochs(true); err != nil {
+		return err
 	}
 	for _, h := range l.unsynced {
 		h.release()

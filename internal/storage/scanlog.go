@@ -377,6 +377,10 @@ func (l *Log) finishRecovery(later []*segment, found int64, r *Recovery) error {
 		l.snapshots = l.snapshots[:n-1]
 	}
 	if r.ScannedBytes > 0 || r.CutBytes > 0 || l.epochs.dirty {
+		if l.lateSync {
+			l.owesSync = true
+			return nil
+		}
 		if err := l.syncAll(); err != nil {
 			return err
 		}
