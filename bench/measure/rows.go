@@ -80,16 +80,21 @@ func (b Builder) Kalda(ctx context.Context) (func(durable bool) Side, error) {
 	if err := goBuild(ctx, b.Repo, bin, "./cmd/kalda"); err != nil {
 		return nil, err
 	}
+	return KaldaAt("kalda", bin), nil
+}
+
+// KaldaAt returns how to start a kalda that is built already.
+func KaldaAt(name, bin string) func(durable bool) Side {
 	return func(durable bool) Side {
 		policy := "os"
 		if durable {
 			policy = "commit"
 		}
-		return Side{Name: "kalda", Args: []string{
+		return Side{Name: name, Args: []string{
 			bin, "dev", "--data", "{data}", "--kafka", "127.0.0.1:0", "--http", "127.0.0.1:0",
 			"--set", "kalda.flush.policy=" + policy, "-o", "json",
 		}}
-	}, nil
+	}
 }
 
 // Kfake builds the kfake server of this module and returns how to start it.

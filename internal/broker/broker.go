@@ -34,8 +34,8 @@ type Broker struct {
 	sessions    *sessionCache
 	// noAborted is the empty list of aborted transactions, as opposed to none.
 	noAborted []wire.AbortedTransaction
-	// produceStates and fetchStates are pools of *produceState and *fetchState.
-	produceStates, fetchStates sync.Pool
+	// fetchStates is a pool of *fetchState.
+	fetchStates sync.Pool
 
 	// async counts the goroutines that serve parked admin requests; ctx ends them.
 	async  sync.WaitGroup

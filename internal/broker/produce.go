@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kalda-io/kalda/internal/meta"
@@ -22,7 +23,8 @@ import (
 // batch per partition.
 //
 // The answer is encoded when the batches are staged, with the offsets that they will
-// have; what fails later is patched in before it is sent. Nothing is allocated per
+// have; what fails later is patched in before it is sent. An ack of the request's last
+// partition completes it, which may be while Handle still runs. Nothing is allocated per
 // request or record once a connection is warm.
 
 // connState is what the broker keeps for a connection.
@@ -39,8 +41,9 @@ type connState struct {
 }
 
 type startedProduce struct {
-	ps  *produceState
-	gen uint32
+	ps       *produceState
+	gen      uint32
+	deadline time.Duration // Clock.Boot
 }
 
 func connStateOf(c *wire.Conn) *connState {
@@ -52,17 +55,21 @@ func connStateOf(c *wire.Conn) *connState {
 	return cs
 }
 
-// produceState is one Produce request that waits for acks. It is pooled; gen tells an
-// ack for an earlier use from one for this.
+// produceState is one Produce request that waits for acks. It stays with its Pending and
+// serves that one's next request as well; gen tells an ack for an earlier use from one
+// for this.
 type produceState struct {
 	b *Broker
+	// done is written with the lock held and may be read without.
+	done atomic.Bool
 
 	mu       sync.Mutex
 	gen      uint32
 	p        *wire.Pending
-	waiting  int // partitions without an ack, plus one while Handle runs
-	done     bool
-	deadline time.Duration // Clock.Boot
+	waiting  int           // partitions without an ack
+	failed   bool          // one of them has an error that came after its answer was encoded
+	armed    bool          // expiry was scheduled
+	deadline time.Duration // Clock.Boot; the largest until armed
 	slots    []produceSlot
 	expiry   wheel.Entry
 }
@@ -81,20 +88,25 @@ func (b *Broker) produce(p *wire.Pending) wire.Outcome {
 		p.CloseReason = fmt.Sprintf("Produce version %d cannot be parsed: %v", p.Version, err)
 		return wire.CloseConn
 	}
-	ps := b.newProduceState(p)
+	n := 0
+	for ti := range req.Topics {
+		n += len(req.Topics[ti].Partitions)
+	}
+	ps := b.beginProduce(p, n)
 	refuse := b.refuseProduce(req)
 	if cs.nowMs == 0 {
 		cs.nowMs = b.nowMs()
 	}
 	now := cs.nowMs
 	var failed error
+	slot := int32(-1)
 	out := wire.AppendProduceStart(p.Resp, p.Version, len(req.Topics))
 	for ti := range req.Topics {
 		t := &req.Topics[ti]
 		out = wire.AppendProduceTopic(out, p.Version, t.Name, t.ID, len(t.Partitions))
 		for pi := range t.Partitions {
 			q := &t.Partitions[pi]
-			slot := ps.addSlot()
+			slot++
 			var at replica.Appended
 			err := refuse
 			if err == nil {
@@ -119,7 +131,7 @@ func (b *Broker) produce(p *wire.Pending) wire.Outcome {
 	}
 	p.Resp = b.endProduceResponse(out, p, req, failed)
 	if req.Acks == 0 {
-		ps.abandon()
+		ps.forget()
 		if failed != nil {
 			// The client awaits no answer; closing is the only way to be heard.
 			p.CloseReason = fmt.Sprintf("a Produce with acks=0 failed: %v", failed)
@@ -127,9 +139,10 @@ func (b *Broker) produce(p *wire.Pending) wire.Outcome {
 		}
 		return wire.NoAnswer
 	}
-	cs.started = append(cs.started, startedProduce{ps, ps.gen})
-	p.Encode = ps
-	ps.handled(p.Arrived + time.Duration(max(req.TimeoutMillis, 0))*time.Millisecond)
+	if n == 0 {
+		return wire.Done
+	}
+	cs.started = append(cs.started, startedProduce{ps, ps.gen, p.Arrived + time.Duration(max(req.TimeoutMillis, 0))*time.Millisecond})
 	return wire.Parked
 }
 
@@ -247,63 +260,56 @@ func (b *Broker) Flush(c *wire.Conn) {
 	}
 	cs.touched = cs.touched[:0]
 	for i, s := range cs.started {
-		s.ps.arm(s.gen)
+		if !s.ps.done.Load() {
+			s.ps.arm(s.gen, s.deadline)
+		}
 		cs.started[i] = startedProduce{}
 	}
 	cs.started = cs.started[:0]
 }
 
-func (b *Broker) newProduceState(p *wire.Pending) *produceState {
-	ps, _ := b.produceStates.Get().(*produceState)
+// beginProduce readies the state of p for a request with n partitions.
+func (b *Broker) beginProduce(p *wire.Pending, n int) *produceState {
+	ps, _ := p.Kept.(*produceState)
 	if ps == nil {
-		ps = &produceState{b: b}
+		ps = &produceState{b: b, p: p}
 		ps.expiry.Target = ps
+		p.Kept = ps
 	}
 	ps.mu.Lock()
 	ps.gen++
+	ps.waiting, ps.failed = n, false
+	ps.done.Store(false)
 	// The wheel may be about to tell of an earlier use: until this one has a deadline of its
 	// own, nothing is due.
-	ps.p, ps.waiting, ps.done, ps.deadline = p, 1, false, math.MaxInt64
-	ps.slots = ps.slots[:0]
+	ps.deadline = math.MaxInt64
+	if n > cap(ps.slots) {
+		ps.slots = make([]produceSlot, n)
+	}
+	ps.slots = ps.slots[:n]
+	clear(ps.slots)
 	ps.mu.Unlock()
 	return ps
-}
-
-// addSlot begins the next partition of the request. Only Handle calls it, but acks of
-// earlier slots may arrive meanwhile.
-func (ps *produceState) addSlot() int32 {
-	ps.mu.Lock()
-	defer ps.mu.Unlock()
-	ps.slots = append(ps.slots, produceSlot{})
-	ps.waiting++
-	return int32(len(ps.slots) - 1)
 }
 
 // slotOver takes back a slot that waits for nothing: its answer is encoded already.
 func (ps *produceState) slotOver(slot int32) {
 	ps.mu.Lock()
 	ps.slots[slot].acked = true
-	ps.waiting--
+	ps.ackOneLocked()
 	ps.mu.Unlock()
 }
 
-// Acked implements replica.Waiter.
+// Acked implements replica.Waiter. It may come while Handle still runs.
 func (ps *produceState) Acked(slot int32, gen uint32, err error) {
 	ps.mu.Lock()
-	defer ps.mu.Unlock()
-	if ps.gen != gen || ps.done || ps.slots[slot].acked {
-		return
+	if ps.gen == gen && !ps.done.Load() && !ps.slots[slot].acked {
+		s := &ps.slots[slot]
+		s.acked, s.err = true, err
+		ps.failed = ps.failed || err != nil
+		ps.ackOneLocked()
 	}
-	ps.slots[slot].acked, ps.slots[slot].err = true, err
-	ps.ackOneLocked()
-}
-
-// handled says that Handle is through: from now on the last ack completes the request.
-func (ps *produceState) handled(deadline time.Duration) {
-	ps.mu.Lock()
-	defer ps.mu.Unlock()
-	ps.deadline = deadline
-	ps.ackOneLocked()
+	ps.mu.Unlock()
 }
 
 func (ps *produceState) ackOneLocked() {
@@ -313,17 +319,24 @@ func (ps *produceState) ackOneLocked() {
 }
 
 func (ps *produceState) finishLocked() {
-	ps.done = true
-	ps.b.o.Wheel.Cancel(&ps.expiry)
+	ps.done.Store(true)
+	if ps.armed {
+		ps.armed = false
+		ps.b.o.Wheel.Cancel(&ps.expiry)
+	}
+	if ps.failed {
+		ps.p.Encode = ps
+	}
 	ps.p.Complete()
 }
 
 // arm sets the request's timeout if it still waits after the drain's writes.
-func (ps *produceState) arm(gen uint32) {
+func (ps *produceState) arm(gen uint32, deadline time.Duration) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	if ps.gen == gen && !ps.done {
-		ps.b.o.Wheel.ScheduleAt(ps.deadline, &ps.expiry)
+	if ps.gen == gen && !ps.done.Load() {
+		ps.deadline, ps.armed = deadline, true
+		ps.b.o.Wheel.ScheduleAt(deadline, &ps.expiry)
 	}
 }
 
@@ -332,7 +345,7 @@ func (ps *produceState) Expire(_ *wheel.Entry, now time.Duration) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	// The entry may have been due for an earlier use of this state.
-	if ps.done || ps.p == nil || now < ps.deadline {
+	if ps.done.Load() || now < ps.deadline {
 		return
 	}
 	for i := range ps.slots {
@@ -340,27 +353,26 @@ func (ps *produceState) Expire(_ *wheel.Entry, now time.Duration) {
 			ps.slots[i].acked, ps.slots[i].err = true, kerr.RequestTimedOut
 		}
 	}
+	ps.failed = true
 	ps.finishLocked()
 }
 
-// EncodeAnswer implements wire.Encoder: it patches what failed after staging, and gives
-// the state back.
+// EncodeAnswer implements wire.Encoder: it patches what failed after staging. Where
+// nothing did, the answer is whole already and this is not called.
 func (ps *produceState) EncodeAnswer(p *wire.Pending) {
 	ps.mu.Lock()
+	defer ps.mu.Unlock()
 	for i := range ps.slots {
 		if s := &ps.slots[i]; s.err != nil {
 			wire.PatchProduceError(p.Resp, s.patchAt, p.Version, kerr.Code(s.err))
 		}
 	}
-	ps.mu.Unlock()
-	ps.abandon()
 }
 
-// abandon returns the state to the pool; acks that still come find another gen.
-func (ps *produceState) abandon() {
+// forget ends the use of the state by a request that gets no answer.
+func (ps *produceState) forget() {
 	ps.mu.Lock()
 	ps.gen++
-	ps.p, ps.done = nil, true
+	ps.done.Store(true)
 	ps.mu.Unlock()
-	ps.b.produceStates.Put(ps)
 }

@@ -186,6 +186,8 @@ func (d *logDir) rest() {
 		p.mu.Lock()
 		if !p.mu.used && p.unusableLocked() == nil && p.mu.log.StagedEnd() == p.mu.log.EndOffset() {
 			p.mu.log.Idle()
+		} else if p.unusableLocked() == nil {
+			p.mu.log.Calm()
 		}
 		p.mu.used = false
 		p.mu.Unlock()

@@ -176,7 +176,7 @@ func (l *Log) write(b []byte) error {
 	if err != nil {
 		return l.undoStaged(err, nil)
 	}
-	if _, err := h.f.WriteAt(b, s.size); err != nil {
+	if err := l.put(s, h, b); err != nil {
 		return l.undoStaged(err, h)
 	}
 	for len(b) > 0 {
@@ -229,9 +229,13 @@ func (l *Log) undoStaged(err error, h *handle) error {
 	if h != nil {
 		// The cut is synced: bytes of the failed batch that came back after a power cut,
 		// among later ones, could pass for the log.
-		if terr := h.f.Truncate(l.active().size); terr != nil {
+		s := l.active()
+		s.unmap()
+		l.small = -mapRetry
+		if terr := h.f.Truncate(s.size); terr != nil {
 			return l.fail(errors.Join(err, terr))
 		}
+		s.ahead, s.wasCut = 0, true
 		if serr := h.f.Datasync(); serr != nil {
 			return l.fail(errors.Join(err, serr))
 		}

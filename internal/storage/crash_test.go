@@ -56,7 +56,8 @@ func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{t: t, seed: seed, rng: rng, mem: vfs.NewMem(), cut: -1, now: 1_000_000, cleanEnd: -1,
 		starts: []model.Offset{0}, seqs: map[model.ProducerID]int32{}}
 	w.opts = Options{SegmentBytes: int64(1500 + rng.IntN(3000)), IndexIntervalBytes: 50 + rng.IntN(500),
-		SegmentIndexBytes: 60 + rng.IntN(400), Delete: true, Retention: -1}
+		SegmentIndexBytes: 60 + rng.IntN(400), Delete: true, Retention: -1,
+		MapAfter: []int{-1, 1, 1, 4}[rng.IntN(4)], MapBytes: 100 + rng.IntN(3000)}
 	w.open("boot-1")
 	return w
 }
@@ -433,7 +434,7 @@ func (w *world) failedWrite() {
 	w.must(err)
 	w.wrote() // the append may have closed a segment
 	w.disk.Clear()
-	w.disk.Add(vfs.Rule{Op: vfs.OpWriteAt, Path: "*.log", Times: 1, Short: w.rng.IntN(len(b) + 1), Err: boom})
+	w.disk.Add(vfs.Rule{Op: vfs.OpWriteAt, Path: "*.log", Short: w.rng.IntN(len(b) + 1), Err: boom})
 	w.hook()
 	if err := w.l.Write(); !errors.Is(err, boom) || w.l.Failed() != nil {
 		w.fatalf("write: %v, failed: %v", err, w.l.Failed())

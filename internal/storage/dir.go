@@ -105,6 +105,8 @@ type Dir struct {
 	buffers sync.Pool // *pending
 	walkers sync.Pool // *walker
 	scans   sync.Pool // *[]byte of scanBytes
+	// maps counts the mappings of all logs; see maxMappings.
+	maps atomic.Int32
 
 	// marked says that the clean marker may be there. It goes, durably, before the first
 	// change of anything.

@@ -18,7 +18,8 @@
 //
 // A batch on its way: Append gives it offsets and an epoch and stages it; Write puts all
 // that is staged into the file with one write; a Sync makes it durable. Cost of a small
-// batch: one copy and, per Write, one pwrite; no allocation. Of a read: one or two small
+// batch: one copy and, per Write, one pwrite, or in a busy log (tail.go) a second copy; no
+// allocation. Of a read: one or two small
 // preads to find the boundaries, none for a consumer that keeps up with the log end; the
 // data itself is read by View, outside the owner's lock.
 //

@@ -14,9 +14,17 @@ import (
 // was flushed is lost in a power cut, nothing that was written is lost in a kill, a log
 // that did not declare itself failed goes on, and a new opening serves what was written.
 func TestEveryDiskErrorOnce(t *testing.T) {
+	for _, mapAfter := range []int{-1, 1, 3} {
+		t.Run(fmt.Sprintf("map after %d", mapAfter), func(t *testing.T) { everyDiskErrorOnce(t, mapAfter) })
+	}
+}
+
+func everyDiskErrorOnce(t *testing.T, mapAfter int) {
 	failed, went := 0, 0
 	for k := 0; ; k++ {
 		w := newWorld(t, 5)
+		w.opts.MapAfter = mapAfter
+		w.l.SetOptions(w.opts)
 		w.what = fmt.Sprintf("disk operation %d", k)
 		w.disk.Clear()
 		hit := ""
@@ -54,7 +62,8 @@ func TestEveryDiskErrorOnce(t *testing.T) {
 		w.compare("after the error", w.l)
 		w.append()
 		w.write()
-		w.sync()
+		doSync(t, w.l)
+		w.flushed = w.l.FlushedOffset()
 		w.compare("going on", w.l)
 		if w.flushed != w.end {
 			w.fatalf("flushed %d of %d", w.flushed, w.end)

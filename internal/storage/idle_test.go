@@ -65,7 +65,7 @@ func TestIdleLogsAreSmall(t *testing.T) {
 // view says that it was truncated.
 func TestViewsBesideTheOwner(t *testing.T) {
 	d := testDir(t, vfs.OS{}, filepath.Join(t.TempDir(), "data"))
-	l, _ := testLog(t, d, Options{SegmentBytes: 5000, Delete: true, RetentionBytes: 20_000})
+	l, _ := testLog(t, d, Options{SegmentBytes: 5000, Delete: true, RetentionBytes: 20_000, MapAfter: 1})
 	views := make(chan View)
 	var wg sync.WaitGroup
 	for range 3 {

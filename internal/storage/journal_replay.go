@@ -180,7 +180,7 @@ func (l *Log) replayJournal(r *Recovery) error {
 			if err := l.syncAll(); err != nil {
 				return err
 			}
-			l.settle()
+			l.syncedAll()
 		}
 	}
 	if !l.owesSync {

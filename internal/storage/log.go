@@ -39,6 +39,10 @@ type Log struct {
 	// sinceSnapshot counts the bytes written since the newest snapshot.
 	sinceSnapshot int64
 
+	// small counts small writes since the last sync began, for mapAhead; negative while
+	// mapping is not to be tried.
+	small int
+
 	recent *recentBatches
 	hints  [4]hint
 	hintAt int
@@ -237,6 +241,10 @@ func (l *Log) ExpireProducers(nowMs int64) int {
 // the memory of recent batches. Reads and appends bring them back.
 func (l *Log) Idle() {
 	l.recent = nil
+	if l.failed == nil {
+		l.small = 0
+		_ = l.settle() // zeros that stay cost a little room; a close or a roll cuts them
+	}
 	for _, s := range l.segs {
 		if s == l.active() && l.end > l.flushedAt.RecoveryPoint {
 			continue // a sync must meet the errors of this handle's writes
@@ -259,6 +267,9 @@ func (l *Log) Close() error {
 	}
 	if err == nil && l.made {
 		err = l.writeSides()
+	}
+	if err == nil {
+		err = l.settle()
 	}
 	l.closed = true
 	l.producers.release()

@@ -94,6 +94,10 @@ type SegmentReport struct {
 	First, Next model.Offset
 	// Sealed: there is a .sums file, so header damage can be told.
 	Sealed bool
+	// Prewritten is how many zeros follow the last batch, up to the end of the file: a log
+	// that was not stopped leaves them in its active segment. In a sealed one they are a
+	// problem.
+	Prewritten int64
 	// Problems are in the order found; none means the segment is good.
 	Problems []Problem
 }
@@ -130,7 +134,12 @@ func VerifySegment(fsys vfs.FS, logPath string) (SegmentReport, error) {
 		return nil
 	})
 	var c *CorruptError
-	if errors.As(err, &c) {
+	if errors.As(err, &c) && errors.Is(c.Err, ErrZeros) {
+		if r.Prewritten, err = zerosBehind(fsys, logPath, c.Offset); err != nil {
+			return r, err
+		}
+	}
+	if c != nil && r.Prewritten == 0 {
 		r.Problems = append(r.Problems, Problem{Path: c.Path, Position: c.Offset, Err: c.Err})
 	} else if err != nil {
 		return r, err
@@ -140,6 +149,23 @@ func VerifySegment(fsys vfs.FS, logPath string) (SegmentReport, error) {
 		return r, err
 	}
 	return r, r.verifyIndexes(fsys, stem, base, byPos)
+}
+
+// zerosBehind is the number of bytes from pos to the end of the file if all are zeros, else 0.
+func zerosBehind(fsys vfs.FS, path string, pos int64) (int64, error) {
+	f, err := fsys.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	size, err := f.Size()
+	if err != nil {
+		return 0, err
+	}
+	if rest, err := zeroFrom(f, pos, size, make([]byte, walkBytes)); err != nil || !rest {
+		return 0, err
+	}
+	return size - pos, nil
 }
 
 type batchFacts struct {
@@ -160,7 +186,7 @@ func (r *SegmentReport) verifySums(fsys vfs.FS, path string, base model.Offset, 
 	switch {
 	case err != nil:
 		r.Problems = append(r.Problems, Problem{Path: path, Err: err, Rebuildable: true})
-	case s.size != r.Bytes || s.chain != fresh.chain:
+	case s.size != r.Bytes || s.chain != fresh.chain || r.Prewritten > 0:
 		r.Problems = append(r.Problems, Problem{Path: path[:len(path)-len(sumsSuffix)] + logSuffix, Err: ErrSums})
 	}
 	return nil

@@ -36,7 +36,7 @@ func (d *Dir) SyncOpened(logs []*Log) error {
 				errs = append(errs, l.fail(err))
 				continue
 			}
-			l.settle()
+			l.syncedAll()
 		}
 		return errors.Join(errs...)
 	}
@@ -54,14 +54,14 @@ func (d *Dir) SyncOpened(logs []*Log) error {
 			_ = l.fail(err)
 			continue
 		}
-		l.settle()
+		l.syncedAll()
 	}
 	return errors.Join(append(errs, err)...)
 }
 
-// settle notes that everything that recovery left is durable, what came from the journal
+// syncedAll notes that everything that recovery left is durable, what came from the journal
 // included.
-func (l *Log) settle() {
+func (l *Log) syncedAll() {
 	l.owesSync, l.dirDirty, l.parentDirty = false, false, false
 	l.flushedAt = l.pointNow()
 	l.dir.journal.taken(l.partition)

@@ -32,6 +32,12 @@ type Options struct {
 	// ProducerIDExpiration is how long the state of a silent idempotent producer is kept
 	// (producer.id.expiration.ms; default 24 hours).
 	ProducerIDExpiration time.Duration
+	// MapAfter is after how many small writes since a sync the log is written through memory
+	// (default 32; negative: never). See tail.go.
+	MapAfter int
+	// MapBytes is how far the active segment is prewritten with zeros for that (default
+	// 256 KiB).
+	MapBytes int
 }
 
 // minSegmentBytes is Kafka's smallest segment.bytes of old; tests use small segments.
@@ -60,6 +66,12 @@ func (o Options) withDefaults() Options {
 	}
 	if o.ProducerIDExpiration <= 0 {
 		o.ProducerIDExpiration = 24 * time.Hour
+	}
+	if o.MapAfter == 0 {
+		o.MapAfter = defaultMapAfter
+	}
+	if o.MapBytes <= 0 {
+		o.MapBytes = defaultMapBytes
 	}
 	return o
 }

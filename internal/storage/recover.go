@@ -25,7 +25,8 @@ type Recovery struct {
 	ScannedBytes   int64
 	ScannedBatches int
 	// CutBytes were removed behind the last good batch, zeros included; CutReason says
-	// why the first of them was no batch.
+	// why the first of them was no batch. A tail of nothing but zeros is what a busy log is
+	// prewritten with: it goes as well, and is not counted.
 	CutBytes  int64
 	CutReason error
 	// Damaged: what was cut is not the torn or zero-filled tail that a crash leaves, or
@@ -35,6 +36,8 @@ type Recovery struct {
 	FromJournal int
 	// Rebuilt lists files beside the log that were missing or damaged and made anew.
 	Rebuilt []string
+	// resized: zeros were cut off a segment that others follow, which must be durable.
+	resized bool
 }
 
 // OpenLog opens the log of a partition, creating it if there is none. After an unclean

@@ -66,6 +66,9 @@ func (l *Log) Roll() error {
 	if s.size == 0 {
 		return nil
 	}
+	if err := l.settle(); err != nil {
+		return err
+	}
 	if err := l.sealSegment(s); err != nil {
 		return err
 	}
@@ -82,7 +85,12 @@ func (l *Log) Roll() error {
 		l.segs = append(l.segs, newEmptySegment(l.end))
 	}
 	l.unsyncedSides = append(l.unsyncedSides, sides...)
-	if s.log != nil && l.end > l.flushedAt.RecoveryPoint {
+	if s.wasCut { // with an idle time since, nothing may be open
+		if _, err := l.open(s); err != nil {
+			return err
+		}
+	}
+	if s.log != nil && (l.end > l.flushedAt.RecoveryPoint || s.wasCut) {
 		l.unsynced = append(l.unsynced, s.log.acquire())
 	}
 	s.index.close()
@@ -301,6 +309,7 @@ func (l *Log) truncate(offset model.Offset) error {
 	if err := l.mutate(); err != nil {
 		return err
 	}
+	l.active().unmap()
 	restart := offset < l.segs[0].base || offset < l.start
 	i, pos := 0, int64(0)
 	if !restart {
@@ -454,7 +463,7 @@ func (l *Log) cutSegment(s *segment, size int64, c chainPoint) error {
 	if err := l.fs.Remove(l.segPath(s, sumsSuffix)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return storageError("truncate segment", err)
 	}
-	s.size = size
+	s.size, s.ahead, s.wasCut = size, 0, true
 	kept := c.sums
 	s.sums = &kept
 	s.firstTs, s.firstKnown = c.firstTs, size > 0

@@ -78,6 +78,17 @@ func (l *Log) recover(ckpt CheckpointEntry, known bool, r *Recovery) error {
 			r.CutReason = fmt.Errorf("%w: segment %d ends at %d, the next begins at %d", ErrTorn, l.active().base, l.end, next.base)
 			return l.finishRecovery(all[i+1:], found, r)
 		}
+		if s := l.active(); s.ahead > s.size {
+			// It was rolled, and a power cut undid the cut of its zeros.
+			h, err := l.open(s)
+			if err == nil {
+				err = storageError("cut segment", s.cutAhead(h))
+			}
+			if err != nil {
+				return err
+			}
+			r.resized = true
+		}
 		if err := l.closeScanned(l.active(), r); err != nil {
 			return err
 		}
@@ -259,6 +270,17 @@ func (l *Log) scanSegment(s *segment, found int64, buf []byte, r *Recovery) (who
 				err = ErrOrder
 			}
 		}
+		if errors.Is(err, ErrZeros) {
+			rest, zerr := zeroFrom(h.f, s.size, found, buf)
+			if zerr != nil {
+				return false, storageError("recover segment", zerr)
+			}
+			if rest { // prewritten and never used: the end of a log like any other
+				s.ahead = found
+				return true, nil
+			}
+			w.n = 0 // zeroFrom took the buffer
+		}
 		if err != nil {
 			if !isDamage(err) {
 				return false, storageError("recover segment", err)
@@ -350,8 +372,12 @@ func (l *Log) finishRecovery(later []*segment, found int64, r *Recovery) error {
 		if err != nil {
 			return err
 		}
-		r.CutBytes += found - s.size
-		if err := h.f.Truncate(s.size); err != nil {
+		if s.ahead == 0 {
+			r.CutBytes += found - s.size
+		}
+		// Zeros that come back after a power cut are no harm, so cutting them needs no sync.
+		s.ahead = found
+		if err := s.cutAhead(h); err != nil {
 			return storageError("cut segment", err)
 		}
 	}
@@ -376,7 +402,7 @@ func (l *Log) finishRecovery(later []*segment, found int64, r *Recovery) error {
 		l.removeSnapshot(l.snapshots[n-1])
 		l.snapshots = l.snapshots[:n-1]
 	}
-	if r.ScannedBytes > 0 || r.CutBytes > 0 || l.epochs.dirty {
+	if r.ScannedBytes > 0 || r.CutBytes > 0 || r.resized || l.epochs.dirty {
 		if l.lateSync {
 			l.owesSync = true
 			return nil

@@ -89,6 +89,16 @@ type segment struct {
 	exists bool
 	// log is the open file; nil while nobody needs it.
 	log *handle
+	// ahead is where the file may end: behind size there are zeros up to it. The file ends
+	// with size if ahead is not larger. Only the active segment's is.
+	ahead int64
+	// mapping is where small writes go, up to mapEnd; nil while there is none. maps is the
+	// counter that it is in. See tail.go.
+	mapping vfs.Mapping
+	mapEnd  int64
+	maps    *atomic.Int32
+	// wasCut: the zeros were cut off since the file was last synced with its size.
+	wasCut bool
 	// index maps offsets to positions, times timestamps to offsets.
 	index, times entryFile
 
@@ -168,6 +178,7 @@ func (l *Log) create(s *segment, name string) error {
 
 // closeFiles gives up the segment's handles; open brings them back.
 func (s *segment) closeFiles() {
+	s.unmap()
 	if s.log != nil {
 		s.log.release()
 		s.log = nil

@@ -68,6 +68,7 @@ func (l *Log) BeginSync() (Sync, bool) {
 		l.producers.changed, l.sinceSnapshot = false, 0
 	}
 	l.unsynced, l.unsyncedSides, l.dirDirty, l.parentDirty = nil, nil, false, false
+	l.countSync()
 	l.syncing = true
 	return s, true
 }
@@ -77,7 +78,8 @@ func (l *Log) BeginSync() (Sync, bool) {
 // the pages it could not write.
 func (s Sync) Run() error {
 	for _, h := range s.closed {
-		if err := h.f.Datasync(); err != nil {
+		// Not Datasync: that the file ends where it does must be durable as well.
+		if err := h.f.Sync(); err != nil {
 			return storageError("sync segment", err)
 		}
 	}

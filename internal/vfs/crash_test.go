@@ -171,3 +171,45 @@ func TestFaults(t *testing.T) {
 		t.Fatalf("a failed call changed the file: %q", got)
 	}
 }
+
+// TestMappedStoresNeedASync: a store survives the process at once, a power cut only after
+// a sync; faults by rule hit stores as they hit writes.
+func TestMappedStoresNeedASync(t *testing.T) {
+	m := NewMem()
+	faults := NewFaults(m)
+	f := must(faults.Create("/a"))(t)
+	_ = must(f.WriteAt(make([]byte, 2000), 0))(t)
+	ok(t, f.Sync())
+	ok(t, m.SyncDir("/"))
+	mapped := must(f.(Mapper).Map(0, 2000))(t)
+	_ = must(mapped.WriteAt([]byte("stored"), 500))(t)
+	at := func(fsys FS) string {
+		c := must(fsys.Open("/a"))(t)
+		b := make([]byte, 6)
+		_ = must(c.ReadAt(b, 500))(t)
+		return string(b)
+	}
+	if got := at(m.Clone()); got != "stored" {
+		t.Errorf("after the death of the process: %q", got)
+	}
+	if got := at(m.CrashClone(0)); got != "\x00\x00\x00\x00\x00\x00" {
+		t.Errorf("after a power cut: %q", got)
+	}
+	ok(t, f.Datasync())
+	if got := at(m.CrashClone(0)); got != "stored" {
+		t.Errorf("after a sync and a power cut: %q", got)
+	}
+	boom := errors.New("boom")
+	faults.Add(Rule{Op: OpWriteAt, Times: 1, Short: 2, Err: boom})
+	if n, err := mapped.WriteAt([]byte("xyz"), 500); n != 2 || err != boom || at(m) != "xyored" {
+		t.Errorf("%d, %v, %q", n, err, at(m))
+	}
+	faults.Add(Rule{Op: OpMap, Err: boom})
+	if _, err := f.(Mapper).Map(0, 1); err != boom {
+		t.Errorf("map: %v", err)
+	}
+	ok(t, mapped.Close())
+	if mapped.Close() == nil {
+		t.Error("closed twice")
+	}
+}

@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"errors"
 	"io"
 	"path"
 	"path/filepath"
@@ -28,6 +29,7 @@ const (
 	OpDatasync Op = "datasync"
 	OpSize     Op = "size"
 	OpClose    Op = "close"
+	OpMap      Op = "map"
 )
 
 // Rule says which operations fail, and how. Fields must not change after Add.
@@ -222,14 +224,44 @@ func (f *faultFile) ReadAt(p []byte, off int64) (int, error) {
 }
 
 func (f *faultFile) WriteAt(p []byte, off int64) (int, error) {
-	if r := f.fs.hit(OpWriteAt, f.name); r != nil && r.Err != nil {
-		n, err := f.File.WriteAt(p[:min(r.Short, len(p))], off)
+	return f.fs.writeAt(f.File, f.name, p, off)
+}
+
+// writeAt writes to w under the rules for OpWriteAt.
+func (f *Faults) writeAt(w io.WriterAt, name string, p []byte, off int64) (int, error) {
+	if r := f.hit(OpWriteAt, name); r != nil && r.Err != nil {
+		n, err := w.WriteAt(p[:min(r.Short, len(p))], off)
 		if err == nil {
 			err = r.Err
 		}
 		return n, err
 	}
-	return f.File.WriteAt(p, off)
+	return w.WriteAt(p, off)
+}
+
+// Map implements Mapper if the file beneath does. Stores are writes to the rules.
+func (f *faultFile) Map(off int64, n int) (Mapping, error) {
+	if err := f.fs.check(OpMap, f.name); err != nil {
+		return nil, err
+	}
+	inner, ok := f.File.(Mapper)
+	if !ok {
+		return nil, errors.ErrUnsupported
+	}
+	m, err := inner.Map(off, n)
+	if err != nil {
+		return nil, err
+	}
+	return &faultMapping{Mapping: m, file: f}, nil
+}
+
+type faultMapping struct {
+	Mapping
+	file *faultFile
+}
+
+func (m *faultMapping) WriteAt(p []byte, off int64) (int, error) {
+	return m.file.fs.writeAt(m.Mapping, m.file.name, p, off)
 }
 
 func (f *faultFile) Truncate(size int64) error {

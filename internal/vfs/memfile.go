@@ -127,3 +127,50 @@ func (f *memFile) Close() error {
 	}
 	return nil
 }
+
+// Map implements Mapper. A store outside of the file is the error that a fault is on a
+// real disk.
+func (f *memFile) Map(off int64, n int) (Mapping, error) {
+	if err := f.check("map", true); err != nil {
+		return nil, err
+	}
+	if size, _ := f.Size(); off < 0 || n <= 0 || off+int64(n) > size {
+		return nil, pathErr("map", f.name, fs.ErrInvalid)
+	}
+	return &memMapping{f: f, off: off, end: off + int64(n)}, nil
+}
+
+// memMapping is a mapped stretch of a memory file.
+type memMapping struct {
+	f        *memFile
+	off, end int64
+	closed   bool
+}
+
+// WriteAt implements Mapping.
+func (m *memMapping) WriteAt(p []byte, off int64) (int, error) {
+	if m.closed {
+		return 0, pathErr("store", m.f.name, fs.ErrClosed)
+	}
+	if off < m.off || off+int64(len(p)) > m.end {
+		return 0, pathErr("store", m.f.name, fs.ErrInvalid)
+	}
+	m.f.fs.mu.Lock()
+	defer m.f.fs.mu.Unlock()
+	n := m.f.node
+	if off+int64(len(p)) > int64(len(n.data)) {
+		return 0, pathErr("store", m.f.name, io.ErrUnexpectedEOF)
+	}
+	copy(n.data[off:], p)
+	n.touch(off, off+int64(len(p)))
+	return len(p), nil
+}
+
+// Close implements Mapping. A second one is an error: it would unmap what is another's.
+func (m *memMapping) Close() error {
+	if m.closed {
+		return pathErr("unmap", m.f.name, fs.ErrClosed)
+	}
+	m.closed = true
+	return nil
+}

@@ -32,6 +32,7 @@ func TestSuite(t *testing.T) {
 				{"Lock", testLock},
 				{"Syncs", testSyncs},
 				{"WholeFiles", testWholeFiles},
+				{"Map", testMap},
 			} {
 				t.Run(c.name, func(t *testing.T) {
 					fsys, dir := impl.make(t)
@@ -235,3 +236,61 @@ func testWholeFiles(t *testing.T, fsys FS, dir string) {
 		t.Fatalf("WriteFile left %q", got)
 	}
 }
+
+// testMap: bytes stored through a mapping are the file's at once, by every handle, and
+// after Close; what lies outside of the mapping or the file is an error.
+func testMap(t *testing.T, fsys FS, dir string) {
+	name := filepath.Join(dir, "a")
+	f := must(fsys.Create(name))(t)
+	defer f.Close()
+	mf, supported := f.(Mapper)
+	if !supported {
+		t.Skip("no mappings here")
+	}
+	const size, off, n = 40_000, 9_001, 20_000 // neither begins nor ends with a page
+	_ = must(f.WriteAt(bytes.Repeat([]byte{'.'}, size), 0))(t)
+	if _, err := mf.Map(size-10, 11); err == nil && !isOS(fsys) {
+		t.Error("mapped beyond the end of the file")
+	}
+	m, err := mf.Map(off, n)
+	if errors.Is(err, errors.ErrUnsupported) {
+		t.Skip(err)
+	}
+	ok(t, err)
+	want := bytes.Repeat([]byte{'.'}, size)
+	for i, at := range []int64{off, off + 5000, off + n - 7} {
+		b := []byte{'a' + byte(i), 'b', 'c', 'd', 'e', 'f', 'g'}
+		copy(want[at:], b)
+		if k, err := m.WriteAt(b, at); k != len(b) || err != nil {
+			t.Fatal(k, err)
+		}
+	}
+	for _, at := range []int64{0, off - 8192, off + n + 8192, size} {
+		if _, err := m.WriteAt([]byte("x"), at); err == nil {
+			t.Errorf("stored at %d, outside of [%d, %d)", at, off, off+n)
+		}
+	}
+	other := must(fsys.Open(name))(t)
+	defer other.Close()
+	if content(t, f) != string(want) || content(t, other) != string(want) {
+		t.Error("a handle does not see what was stored")
+	}
+	_ = must(f.WriteAt([]byte("written"), off+100))(t) // beside the mapping, over its bytes
+	copy(want[off+100:], "written")
+	_ = must(m.WriteAt([]byte("S"), off+101))(t)
+	want[off+101] = 'S'
+	ok(t, f.Datasync())
+	ok(t, m.Close())
+	if content(t, f) != string(want) {
+		t.Error("stores and writes do not mix")
+	}
+	// A file that somebody cut takes no store, and nobody dies of it.
+	m = must(mf.Map(off, n))(t)
+	ok(t, f.Truncate(100))
+	if _, err := m.WriteAt(make([]byte, 3000), off+8000); err == nil {
+		t.Error("stored into what was cut off")
+	}
+	ok(t, m.Close())
+}
+
+func isOS(fsys FS) bool { _, is := fsys.(OS); return is }

@@ -88,13 +88,17 @@ type Pending struct {
 	// Resp is the answer's frame. The server puts size and header there before Handle;
 	// the handler (or Encode) appends the body.
 	Resp []byte
-	// Encode, when set before Complete, appends the body at the moment of sending.
+	// Encode, when set before Complete, appends the body at the moment of sending. Whoever
+	// calls Complete may set it; nobody else does after Handle began.
 	Encode Encoder
 	// CloseReason is logged when Handle answers CloseConn, or when Complete is called
 	// with CloseReason set (then the connection closes instead of answering).
 	CloseReason string
 	// State belongs to the handler for the life of the request; nil at Handle.
 	State any
+	// Kept belongs to the handler, too, and stays for the later requests that this Pending
+	// serves: memory that is used again without a pool.
+	Kept any
 
 	queue Queue
 }

@@ -3,6 +3,7 @@
 //
 //	go run ./cmd/compare                                 all rows, 3 rounds of 3 s
 //	go run ./cmd/compare -rows pipelined,fetch -rounds 5 -json results/today.json
+//	go run ./cmd/compare -rows pipelined -theirs /tmp/kalda-before     this tree beside an older kalda
 //
 // Each run starts a fresh broker on an empty directory and stops it. CPU time of the
 // broker is the figure to trust; the generator and the broker share the machine's cores.
@@ -36,6 +37,8 @@ func run(ctx context.Context) error {
 	rounds := flag.Int("rounds", 3, "rounds per row")
 	seconds := flag.Float64("seconds", 3, "seconds per run")
 	names := flag.String("rows", "", "comma-separated rows; empty: all")
+	mine := flag.String("ours", "", "a kalda that is built already; empty: this tree, built")
+	other := flag.String("theirs", "", "another kalda that is built already, instead of kfake")
 	out := flag.String("json", "", "file to write the results to, as JSON")
 	list := flag.Bool("list", false, "print the rows and end")
 	flag.Parse()
@@ -75,13 +78,16 @@ func run(ctx context.Context) error {
 	}
 	defer os.RemoveAll(dir)
 	b := measure.Builder{Dir: dir, Repo: repo}
-	ours, err := b.Kalda(ctx)
-	if err != nil {
-		return err
+	ours, theirs := measure.KaldaAt("ours", *mine), measure.KaldaAt("theirs", *other)
+	if *mine == "" {
+		if ours, err = b.Kalda(ctx); err != nil {
+			return err
+		}
 	}
-	theirs, err := b.Kfake(ctx)
-	if err != nil {
-		return err
+	if *other == "" {
+		if theirs, err = b.Kfake(ctx); err != nil {
+			return err
+		}
 	}
 	var all []measure.Comparison
 	for _, row := range rows {

@@ -1,0 +1,191 @@
+package storage
+
+import (
+	"io"
+
+	"github.com/kalda-io/kalda/internal/vfs"
+)
+
+// A busy log of small batches is written through memory. The active segment's file is
+// extended with zeros ahead of the batches, and the zeros are mapped:
+//
+//	0                    size                 ahead
+//	[ batch batch batch ][ 0 0 0 0 0 0 0 0 0 0 ]
+//	              [ mapping, to mapEnd         ]
+//
+// A small write is then a copy of 0.1 us instead of a system call of 1 to 3 us. The zeros
+// are written, not merely allocated, so that a full disk is an error of that write and
+// never a fault of a store. They are nothing to a reader: a batch length of 0 ends the log
+// for recovery and for Kafka's tools, and closing, rolling and idling cut them off.
+//
+// Large writes go to the file as before, over the zeros if there are any. A mapping is made
+// after some small writes between two syncs and given up when there are fewer: a sync
+// makes the next store into each page a fault, which may even wait for the disk, so that
+// a log that is synced with every write is faster without. Mappings are bounded in
+// number, and ten thousand logs that are written now and then cost nothing.
+
+const (
+	// mappedWriteBytes is the largest write that is copied into the mapping. Beyond it the
+	// faults and the zeros of its pages cost more than the system call that they spare
+	// (BenchmarkSmallAppend: equal between 4 and 8 KiB).
+	mappedWriteBytes = 4 << 10
+	// defaultMapAfter is how many small writes between two syncs are worth a mapping.
+	defaultMapAfter = 32
+	// defaultMapBytes is how far ahead a log is prewritten: what a crash leaves as zeros,
+	// what a mapped log takes of the process's resident pages at most.
+	defaultMapBytes = 256 << 10
+	// mapRetry is after how many more small writes a mapping that failed is tried again.
+	mapRetry = 4096
+	// maxMappings bounds the mappings of one directory: 512 x 256 KiB.
+	maxMappings = 512
+)
+
+// zeros is never written to.
+var zeros [64 << 10]byte
+
+// put writes b at the end of the good bytes of s, through memory if that is cheaper.
+func (l *Log) put(s *segment, h *handle, b []byte) error {
+	n := int64(len(b))
+	if n > mappedWriteBytes {
+		if s.size+n > s.mapEnd {
+			s.unmap()
+			l.small = 0
+		}
+	} else {
+		l.small++
+		if s.size+n > s.mapEnd {
+			l.mapAhead(s, h, n)
+		}
+		if s.mapping != nil {
+			_, err := s.mapping.WriteAt(b, s.size)
+			return err
+		}
+	}
+	_, err := h.f.WriteAt(b, s.size)
+	return err
+}
+
+// mapAhead moves the mapping to where the next n bytes go, or makes one if it is time.
+// Without one put writes as ever, so nothing here is an error.
+func (l *Log) mapAhead(s *segment, h *handle, n int64) {
+	if s.mapping != nil {
+		s.unmap()
+	} else if l.small < l.opts.MapAfter {
+		return
+	}
+	m, ok := h.f.(vfs.Mapper)
+	if !ok || l.opts.MapAfter < 0 || !l.dir.takeMapping() {
+		l.small = -mapRetry
+		return
+	}
+	end := max(s.size+n, min(s.size+int64(l.opts.MapBytes), l.opts.SegmentBytes))
+	err := s.prewrite(h, end)
+	if err == nil {
+		s.mapping, err = m.Map(s.size, int(end-s.size))
+	}
+	if err != nil {
+		// Perhaps the disk is nearly full: the room is given back, so that the write itself
+		// meets what there is to meet.
+		s.mapping = nil
+		l.dir.maps.Add(-1)
+		l.small = -mapRetry
+		_ = s.cutAhead(h)
+		return
+	}
+	s.mapEnd, s.maps = end, &l.dir.maps
+}
+
+// prewrite extends the file with zeros up to end.
+func (s *segment) prewrite(h *handle, end int64) error {
+	for at := max(s.size, s.ahead); at < end; {
+		n := min(int64(len(zeros)), end-at)
+		s.ahead = at + n
+		if _, err := h.f.WriteAt(zeros[:n], at); err != nil {
+			return err
+		}
+		at += n
+	}
+	return nil
+}
+
+// cutAhead cuts the file to its good bytes. The segment must not be mapped.
+func (s *segment) cutAhead(h *handle) error {
+	if s.ahead > s.size {
+		if err := h.f.Truncate(s.size); err != nil {
+			return err
+		}
+		s.wasCut = true
+	}
+	s.ahead = 0
+	return nil
+}
+
+// unmap gives up the mapping; the zeros stay.
+func (s *segment) unmap() {
+	if s.mapping != nil {
+		// Nothing depends on it: the bytes are the page cache's, and an error could only mean
+		// that the address was never mapped.
+		_ = s.mapping.Close()
+		s.mapping, s.mapEnd = nil, 0
+		s.maps.Add(-1)
+	}
+}
+
+// settle gives up the mapping and the zeros of the active segment.
+func (l *Log) settle() error {
+	s := l.active()
+	s.unmap()
+	if s.ahead <= s.size {
+		s.ahead = 0
+		return nil
+	}
+	h, err := l.open(s)
+	if err != nil {
+		return err
+	}
+	return storageError("cut segment", s.cutAhead(h))
+}
+
+// countSync begins the count of small writes anew; a log with few of them between two
+// syncs gives up its mapping.
+func (l *Log) countSync() {
+	if l.small >= 0 && l.small < l.opts.MapAfter {
+		l.active().unmap()
+	}
+	l.small = min(l.small, 0)
+}
+
+// Calm tells that the log was used of late, but perhaps not written; the owner calls it
+// now and then. A mapping without a write since the last sync is given up, zeros and all.
+func (l *Log) Calm() {
+	if l.failed == nil && l.small == 0 && l.active().mapping != nil {
+		_ = l.settle() // zeros that stay cost a little room; a close or a roll cuts them
+	}
+}
+
+// takeMapping counts one more mapping of the directory, if there may be one more.
+func (d *Dir) takeMapping() bool {
+	if d.maps.Add(1) <= maxMappings {
+		return true
+	}
+	d.maps.Add(-1)
+	return false
+}
+
+// zeroFrom says whether r holds nothing but zeros from pos to size.
+func zeroFrom(r io.ReaderAt, pos, size int64, buf []byte) (bool, error) {
+	for pos < size {
+		n, err := r.ReadAt(buf[:min(int64(len(buf)), size-pos)], pos)
+		if n == 0 && err != nil {
+			if err == io.EOF {
+				err = nil // it is shorter than we were told
+			}
+			return err == nil, err
+		}
+		if !allZero(buf[:n]) {
+			return false, nil
+		}
+		pos += int64(n)
+	}
+	return true, nil
+}
