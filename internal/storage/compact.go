@@ -201,7 +201,7 @@ func (l *Log) CleanState(a CompactArgs) (CleanState, error) {
 	if err != nil {
 		return st, err
 	}
-	st.Uncleanable = l.segs[n].base
+	st.Uncleanable = max(st.FirstDirty, l.segs[n].base)
 	oldest := int64(math.MaxInt64)
 	for i, s := range l.segs[:n] {
 		if l.segs[i+1].base <= st.FirstDirty {

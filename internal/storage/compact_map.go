@@ -86,9 +86,12 @@ func (m *keyMap) put(key []byte, offset model.Offset) bool {
 }
 
 func (m *keyMap) grow() bool {
-	n := min(max(minKeySlots, keyMapGrowth*len(m.slots)), m.maxSlots)
+	n := m.maxSlots
 	if n <= len(m.slots) {
 		return false
+	}
+	for n/keyMapGrowth > len(m.slots) && n/keyMapGrowth >= minKeySlots {
+		n /= keyMapGrowth
 	}
 	slots := make([]keySlot, n)
 	for _, s := range m.slots {

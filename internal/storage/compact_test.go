@@ -3,9 +3,12 @@ package storage
 import (
 	"bytes"
 	"fmt"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/kalda-io/kalda/internal/model"
 	"github.com/kalda-io/kalda/internal/record"
 	"github.com/kalda-io/kalda/internal/vfs"
 )
@@ -129,4 +132,127 @@ func TestCompactKeepsTheLatest(t *testing.T) {
 			t.Fatalf("opened again: %s, want %s; %+v, files %q", got, want, r, names)
 		}
 	})
+}
+
+// TestCompactMapFull: a round whose keys do not all fit the map cleans up to where it was
+// full, record by record, and the next goes on there. A tombstone beyond that stays even
+// after its horizon: what it deletes was not found yet.
+func TestCompactMapFull(t *testing.T) {
+	l, _ := testLog(t, testDir(t, vfs.NewMem(), "/data"), Options{})
+	const fits = 57 // in the smallest map
+	var first, second []string
+	for i := range fits {
+		first = append(first, fmt.Sprintf("k%d=1", i))
+		second = append(second, fmt.Sprintf("y%d=1", i))
+	}
+	putKV(t, l, 1000, first...)
+	putKV(t, l, 1000, append(append([]string{"x=1"}, second...), "x", "=nokey", "k0=2")...)
+	ok(t, l.Roll())
+	putKV(t, l, 1000, "z=1")
+	doSync(t, l)
+	a := compactArgs(l, 5000)
+	a.MapBytes = 1
+	st := compact(t, l, a)
+	if !st.Full || st.End != fits || st.Keys != fits || st.Segments != 1 {
+		t.Fatalf("first round: %+v", st)
+	}
+	tombstone := fmt.Sprintf(" %d:x ", 2*fits+1)
+	if got := list(t, l); !strings.Contains(got, "57:x=1") || !strings.Contains(got, tombstone) || !strings.Contains(got, "=nokey") || !strings.Contains(got, "0:k0=1") {
+		t.Fatalf("first round: %s", got)
+	}
+	a.NowMs = 9000 // the tombstone's horizon has passed
+	st = compact(t, l, a)
+	if !st.Full || st.End != 2*fits {
+		t.Fatalf("second round: %+v", st)
+	}
+	if got := list(t, l); !strings.Contains(got, "57:x=1") || !strings.Contains(got, tombstone) {
+		t.Fatalf("second round: %s", got)
+	}
+	a.NowMs++
+	if st = compact(t, l, a); st.Full || st.End != l.EndOffset()-1 {
+		t.Fatalf("third round: %+v", st)
+	}
+	got := list(t, l)
+	for _, gone := range []string{":x", "nokey", " 0:k0"} {
+		if strings.Contains(got, gone) {
+			t.Fatalf("third round leaves %s: %s", gone, got)
+		}
+	}
+	if compact(t, l, a) != nil {
+		t.Fatal("a fourth round")
+	}
+}
+
+// TestKeyMap: it holds what it was given, never more than its bound, and grows as needed.
+func TestKeyMap(t *testing.T) {
+	m := newKeyMap(100_000, 0.75)
+	if m.latest([]byte("x")) != -1 || m.bytes() != 0 {
+		t.Fatal("an empty map")
+	}
+	n, peak := 0, int64(0)
+	for ; ; n++ {
+		before := m.bytes()
+		fits := m.put([]byte(fmt.Sprint(n)), model.Offset(n))
+		if m.bytes() != before {
+			peak = max(peak, before+m.bytes())
+		}
+		if !fits {
+			break
+		}
+	}
+	// 100,000 bytes are 4166 slots; four fifths of them three quarters full are 2499.
+	if n < 2400 || n > 2500 || peak > 100_000 {
+		t.Fatalf("%d keys, %d bytes at once", n, peak)
+	}
+	if !m.put([]byte("7"), 9999) || !m.put([]byte("8"), 2) {
+		t.Fatal("a known key needs room")
+	}
+	for i := range n {
+		want := model.Offset(i)
+		if i == 7 {
+			want = 9999
+		}
+		if got := m.latest([]byte(fmt.Sprint(i))); got != want {
+			t.Fatalf("key %d: %d", i, got)
+		}
+	}
+	if m.latest([]byte(fmt.Sprint(n))) != -1 {
+		t.Fatal("the key that did not fit is there")
+	}
+}
+
+// TestSwapOrder: on a disk that keeps names in any order, each step needs the sync of the
+// one before.
+func TestSwapOrder(t *testing.T) {
+	disk := vfs.NewFaults(vfs.NewMem())
+	l, _ := testLog(t, testDir(t, disk, "/data"), Options{})
+	putKV(t, l, 1, "a=1")
+	ok(t, l.Roll())
+	putKV(t, l, 1, "a=2")
+	ok(t, l.Roll())
+	putKV(t, l, 1, "a=3")
+	doSync(t, l)
+	var ops []string
+	disk.Add(vfs.Rule{Hook: func(op vfs.Op, name string) {
+		base := filepath.Base(name)
+		switch {
+		case op == vfs.OpSyncDir, op == vfs.OpRename, op == vfs.OpRemove, op == vfs.OpSync, op == vfs.OpDatasync:
+			ops = append(ops, fmt.Sprintf("%s %s", op, strings.TrimLeft(base, "0")))
+		}
+	}})
+	if st := compact(t, l, compactArgs(l, 9)); st.Into != 1 {
+		t.Fatalf("%+v", st)
+	}
+	dir := "syncdir " + filepath.Base(l.Path())
+	want := []string{
+		"sync checkpoints.tmp", "rename checkpoints", "syncdir data",
+		"sync .log.cleaned", "sync .index.cleaned", "sync .timeindex.cleaned", "sync .sums.cleaned", "sync .swap.tmp", dir,
+		"rename .swap", dir,
+		"remove 1.sums", "remove 1.index", "remove 1.timeindex", "remove 1.log", "remove 1.txnindex", "remove .txnindex",
+		"rename .sums", "rename .index", "rename .timeindex", "rename .log", dir, "remove .swap",
+		"sync cleaned.tmp", "rename cleaned", dir,
+	}
+	if got, want := strings.Join(ops, "\n"), strings.Join(want, "\n"); got != want {
+		t.Fatalf("operations:\n%s\nwant:\n%s", got, want)
+	}
 }

@@ -333,7 +333,11 @@ func (l *Log) truncate(offset model.Offset) error {
 		return err
 	}
 	if m := l.mark(); m.first > end {
-		l.clean = &cleanMark{first: end, epoch: l.epochs.at(end - 1), atMs: m.atMs}
+		low := cleanMark{first: end, epoch: l.epochs.at(end - 1), atMs: m.atMs}
+		if err := l.writeCleanMark(low); err != nil {
+			return err
+		}
+		l.clean = &low
 	}
 	if end < l.flushedAt.RecoveryPoint || restart {
 		e := CheckpointEntry{
