@@ -86,7 +86,7 @@ func (l *Log) AppendReplica(b record.Batch) (AppendResult, error) {
 func (l *Log) appendAcrossStart(b record.Batch) (AppendResult, error) {
 	// Offsets below the recorded recovery point are written now: it comes down first.
 	e := CheckpointEntry{Partition: l.partition, RecoveryPoint: b.BaseOffset(), LogStart: l.start,
-		HighWatermark: l.start, segmentBase: b.BaseOffset(), maxTs: -1, maxTsOffset: b.BaseOffset() - 1, cuts: l.cuts}
+		HighWatermark: l.start, segmentBase: b.BaseOffset(), maxTs: -1, maxTsOffset: b.BaseOffset() - 1, cuts: l.cuts, swaps: l.swaps}
 	if err := l.dir.record(e); err != nil {
 		return AppendResult{}, err
 	}

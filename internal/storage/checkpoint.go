@@ -36,8 +36,8 @@ type CheckpointEntry struct {
 	// noProducers: no idempotent producer had state at the recovery point.
 	noProducers bool
 	// cuts counts the log's truncations, so that an entry gathered before one cannot undo
-	// what the truncation recorded. Not stored.
-	cuts uint32
+	// what the truncation recorded; swaps does the same for cleaning rounds. Not stored.
+	cuts, swaps uint32
 }
 
 // Format of checkpoints, ours, frozen; big endian: the 5 bytes "KCKP" 1, then records of
@@ -167,7 +167,7 @@ func (d *Dir) checkpoint(entries []CheckpointEntry) error {
 			if old.LogStart > e.LogStart {
 				e.LogStart = old.LogStart
 			}
-			if old == e || e.cuts < old.cuts {
+			if old == e || e.cuts < old.cuts || e.swaps < old.swaps {
 				continue
 			}
 		}
@@ -201,6 +201,27 @@ func (d *Dir) appendCheckpoint(e CheckpointEntry, forgotten bool) error {
 	}
 	d.ckpt.Lock()
 	defer d.ckpt.Unlock()
+	return d.appendCheckpointLocked(e, forgotten)
+}
+
+// advance makes an entry durable at once, unless it is older than what is recorded: for
+// whoever does not hold the log's lock.
+func (d *Dir) advance(e CheckpointEntry) error {
+	if err := d.beforeMutation(); err != nil {
+		return err
+	}
+	d.ckpt.Lock()
+	defer d.ckpt.Unlock()
+	if old, known := d.ckpt.entries[e.Partition]; known {
+		if e.cuts < old.cuts || e.swaps < old.swaps {
+			return nil
+		}
+		e.LogStart = max(e.LogStart, old.LogStart)
+	}
+	return d.appendCheckpointLocked(e, false)
+}
+
+func (d *Dir) appendCheckpointLocked(e CheckpointEntry, forgotten bool) error {
 	if forgotten {
 		delete(d.ckpt.entries, e.Partition)
 	} else {
@@ -250,7 +271,7 @@ func (d *Dir) rewriteCheckpointsLocked() error {
 // point, the log start and the owner's high watermark.
 func (l *Log) CheckpointEntry(highWatermark model.Offset) CheckpointEntry {
 	e := l.flushedAt
-	e.Partition, e.LogStart, e.HighWatermark, e.cuts = l.partition, l.start, highWatermark, l.cuts
+	e.Partition, e.LogStart, e.HighWatermark, e.cuts, e.swaps = l.partition, l.start, highWatermark, l.cuts, l.swaps
 	return e
 }
 

@@ -66,6 +66,12 @@ type Log struct {
 	lateSync, owesSync bool
 	// cuts counts truncations, so that a sync begun before one proves nothing after it.
 	cuts uint32
+	// swaps counts cleaning rounds, so that no checkpoint gathered before one brings back a
+	// segment that it replaced. compacting: one is under way. clean is what the last one
+	// left; nil before it was asked for.
+	swaps      uint32
+	compacting bool
+	clean      *cleanMark
 
 	events Events
 	failed error

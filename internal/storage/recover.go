@@ -86,6 +86,9 @@ func (l *Log) load() (Recovery, error) {
 		return r, storageError("list partition", err)
 	}
 	r.Created = !l.made
+	if names, err = l.finishSwaps(names); err != nil {
+		return r, err
+	}
 	if err := l.takeNames(names, ckpt, known); err != nil {
 		return r, err
 	}

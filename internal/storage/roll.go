@@ -240,6 +240,9 @@ func (l *Log) retentionStart(nowMs int64, hw model.Offset) (model.Offset, error)
 	}
 	for i := 0; i < len(l.segs); i++ {
 		s := l.segs[i]
+		if s.size == 0 && i < len(l.segs)-1 {
+			continue // compaction left nothing: it goes with the next
+		}
 		if s.size == 0 || l.endOf(i) > hw {
 			break
 		}
@@ -338,11 +341,18 @@ func (l *Log) truncate(offset model.Offset) error {
 	if err := l.voidJournal(end); err != nil {
 		return err
 	}
+	if m := l.mark(); m.first > end {
+		low := cleanMark{first: end, epoch: l.epochs.at(end - 1), atMs: m.atMs}
+		if err := l.writeCleanMark(low); err != nil {
+			return err
+		}
+		l.clean = &low
+	}
 	if end < l.flushedAt.RecoveryPoint || restart {
 		e := CheckpointEntry{
 			Partition: l.partition, RecoveryPoint: end, LogStart: l.start,
 			segmentBase: keep.base, position: pos, chain: chain.chain, batches: chain.batches,
-			maxTs: chain.maxTs, maxTsOffset: chain.maxTsOffset, cuts: l.cuts,
+			maxTs: chain.maxTs, maxTsOffset: chain.maxTsOffset, cuts: l.cuts, swaps: l.swaps,
 		}
 		if restart {
 			e.LogStart, e.segmentBase = offset, offset

@@ -24,6 +24,8 @@ import (
 //	delete-old now=MS [hw=N] | advance-start to=N | truncate to=N
 //	start-epoch e=N | epoch-end e=N | expire now=MS
 //	restart clean|kill|power
+//
+// and those of compaction (compactCommand).
 func TestScripts(t *testing.T) {
 	datadriven.Walk(t, "testdata/scripts", func(t *testing.T, path string) {
 		s := &script{t: t, mem: vfs.NewMem(), opts: Options{Delete: true, Retention: -1}}
@@ -115,7 +117,7 @@ func (s *script) run(td *datadriven.TestData) string {
 	case "restart":
 		return s.restart(td)
 	}
-	return "unknown command\n"
+	return s.compactCommand(td)
 }
 
 func (s *script) result(err error) string {

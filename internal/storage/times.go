@@ -213,15 +213,22 @@ func (l *Log) MaxTimestamp(bound model.Offset) (TimestampOffset, bool, error) {
 				return TimestampOffset{}, false, err
 			}
 		}
-		_, _, err := l.scanFor(s, pos, bound, func(b record.Batch) bool {
-			if b.LastOffset() >= l.start && b.MaxTimestamp() > bestTs {
-				bestTs = b.MaxTimestamp()
-				best, found = foundBatch{seg: s, offset: b.BaseOffset(), size: b.Size()}, true
+		for {
+			// What compaction left of a batch may have its timestamp, but no record.
+			_, _, err := l.scanFor(s, pos, bound, func(b record.Batch) bool {
+				if b.LastOffset() >= l.start && b.MaxTimestamp() > bestTs && b.NumRecords() > 0 {
+					bestTs = b.MaxTimestamp()
+					best, found = foundBatch{seg: s, offset: b.BaseOffset(), size: b.Size()}, true
+				}
+				return false
+			})
+			if err != nil {
+				return TimestampOffset{}, false, err
 			}
-			return false
-		})
-		if err != nil {
-			return TimestampOffset{}, false, err
+			if pos == 0 || bestTs == s.maxTs {
+				break
+			}
+			pos = 0 // only an empty batch had the segment's largest: look at all
 		}
 	}
 	if !found {
