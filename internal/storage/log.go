@@ -54,6 +54,8 @@ type Log struct {
 	// made says that the log's directory exists.
 	made    bool
 	syncing bool
+	// torn: bytes of a failed write may lie behind the active segment's last batch.
+	torn bool
 	// cuts counts truncations, so that a sync begun before one proves nothing after it.
 	cuts uint32
 
