@@ -77,6 +77,8 @@ func kaldaKeys() []Key {
 			Doc: "free space under which a log directory takes no records of producers: a share of the volume, a size, or the lesser of both; 0 is no limit"},
 		{Name: "kalda.disk.hard", Type: List, Default: "3%,1GiB", Valid: freeSpace(), Update: ClusterWide,
 			Doc: "free space under which a log directory takes no records at all, commits of offsets included; no more than kalda.disk.soft counts"},
+		{Name: "kalda.lost.dirs.accept", Type: List, Default: "",
+			Doc: "ids of log directories whose loss, or whose old state, the operator accepts; a start refuses it otherwise"},
 
 		{Name: "kalda.ensemble.listen", Type: String, Null: true, Status: NotBuilt,
 			Instead: insteadCluster, Doc: "address for the other members of the ensemble"},
