@@ -50,6 +50,10 @@ type Options struct {
 
 	// budget counts against MaxTotalBytes. All shards of a Service share it.
 	budget *budget
+	// Admit says why a partition of the offsets topic takes no records for now, for want of
+	// room; nil takes it to have room always. Requests that lead to records are refused then,
+	// before they change a group; heartbeats and questions go on.
+	Admit func(partition int32) error
 }
 
 func (o Options) withDefaults() Options {

@@ -56,6 +56,7 @@ type Broker struct {
 	closing chan struct{} // closed when Close begins
 
 	dirs        []*storage.Dir
+	dead        []replica.DeadDir // those of log.dirs whose disk failed at the start
 	listeners   []net.Listener
 	httpLn      net.Listener
 	incarnation string
@@ -103,6 +104,9 @@ func (b *Broker) start(ctx context.Context) error {
 		return err
 	}
 	if err := b.checkRollback(); err != nil {
+		return err
+	}
+	if err := b.checkDirs(ctx); err != nil {
 		return err
 	}
 	if err := b.listen(); err != nil {
@@ -169,8 +173,11 @@ func (b *Broker) build() {
 		OnFailure: func(tp model.TopicPartition, err error) {
 			b.log.Error("partition offline", "partition", tp.String(), "err", err)
 		},
-		Clock:  b.o.Clock,
-		Logger: b.log,
+		OnDirFailure: b.dirFailed,
+		DeadDirs:     b.dead,
+		Marks:        b.marks,
+		Clock:        b.o.Clock,
+		Logger:       b.log,
 	})
 	g := opts.Group
 	b.groups = group.NewService(b.o.Clock, b.offsetsPartitions, group.Options{
@@ -186,6 +193,7 @@ func (b *Broker) build() {
 		RetentionCheckInterval: g.OffsetsRetentionCheckInterval,
 		TopicPartitions:        b.topicPartitions,
 		TopicID:                b.topicID,
+		Admit:                  b.admitOffsets,
 	}, coordinator.Options{LoadBufferBytes: g.OffsetsLoadBufferBytes, Logger: b.log})
 	b.controller = controller.New(controller.Options{
 		Store: b.o.Meta.Store, Keys: b.o.Meta.Keys, Clock: b.o.Clock, Log: b.log,
@@ -294,7 +302,7 @@ func (b *Broker) serve() {
 		fs = append(fs, func(ctx context.Context) error { return s.Serve(ctx, ln) })
 	}
 	if b.httpLn != nil {
-		h := httpServer(b.readiness, b.metricsHandler())
+		h := httpServer(b.readiness, b.readyText, b.metricsHandler())
 		fs = append(fs, func(ctx context.Context) error { return serveHTTP(ctx, h, b.httpLn) })
 	}
 	b.run("sockets", fs...)

@@ -10,7 +10,9 @@ import (
 	"github.com/kalda-io/kalda/internal/controller"
 	"github.com/kalda-io/kalda/internal/meta"
 	"github.com/kalda-io/kalda/internal/model"
+	"github.com/kalda-io/kalda/internal/replica"
 	"github.com/kalda-io/kalda/internal/storage"
+	"github.com/kalda-io/kalda/internal/vfs"
 )
 
 // openDirs locks the log directories and learns of the broker's former lives.
@@ -20,10 +22,21 @@ func (b *Broker) openDirs() error {
 		d, err := storage.OpenDir(b.o.FS, path, storage.DirOptions{
 			ClusterID: b.o.Meta.Identity.ClusterID, NodeID: b.id, BootID: boot, MaxProducers: b.opts.Load().MaxProducerIDs,
 		})
+		if vfs.DiskFailed(err) {
+			b.log.Error("a log directory cannot be opened: its disk failed", "dir", path, "err", err)
+			b.dead = append(b.dead, replica.DeadDir{Path: path, Err: err})
+			continue
+		}
 		if err != nil {
 			return err
 		}
 		b.dirs = append(b.dirs, d)
+	}
+	if len(b.dirs) == 0 {
+		return fmt.Errorf("no log directory can be used: %w", b.dead[0].Err)
+	}
+	if err := b.distrustFailed(); err != nil {
+		return err
 	}
 	b.incarnation = storage.NewIncarnation()
 	b.former = map[string]bool{}
@@ -152,6 +165,13 @@ func (b *Broker) register(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := b.forgetFailures(); err != nil {
+		return err
+	}
+	if err := b.recordDirs(ctx, pair.Epoch); err != nil {
+		// The broker is registered. What is missing is only noticed when directories go.
+		b.log.Error("the log directories cannot be recorded", "err", err)
+	}
 	return nil
 }
 
@@ -162,13 +182,24 @@ func (b *Broker) recordEpoch() {
 	if epoch == 0 {
 		return
 	}
+	changed := false
 	for _, d := range b.dirs {
-		if d.RunMeta().BrokerEpoch == epoch {
+		if d.RunMeta().BrokerEpoch == epoch || b.replicas.DirOffline(d.ID()) {
 			continue
 		}
 		if err := d.SetBrokerEpoch(epoch); err != nil {
 			b.log.Error("the registration cannot be recorded", "dir", d.Path(), "err", err)
+			continue
 		}
+		changed = true
+	}
+	if !changed {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), recordDirsWait)
+	defer cancel()
+	if err := b.recordDirs(ctx, epoch); err != nil {
+		b.log.Error("the log directories cannot be recorded", "err", err)
 	}
 }
 

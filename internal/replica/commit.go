@@ -77,7 +77,11 @@ func (p *Partition) beginTail(r *commitRound) bool {
 // appendJournal makes the round's bytes durable and tells the partitions.
 func (d *logDir) appendJournal(r *commitRound) {
 	j := d.d.Journal()
+	began := d.m.o.Clock.Boot()
+	d.slow.begin(began)
 	ok, err := j.Append(r.buf)
+	d.slow.end(began, d.m.o.Clock.Boot())
+	d.saw(err) // before anything that this sync covered is vouched for
 	for i, c := range r.tails {
 		r.tails[i] = committing{}
 		switch {

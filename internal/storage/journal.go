@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"strings"
 	"sync"
-	"syscall"
 
 	"github.com/kalda-io/kalda/internal/model"
 	"github.com/kalda-io/kalda/internal/vfs"
@@ -233,7 +232,7 @@ func (j *Journal) Append(b []byte) (ok bool, err error) {
 	if _, err := f.f.WriteAt(b, f.end); err != nil {
 		return false, j.unlessFull("append to journal", err) // what it wrote of it is void: an append goes there again
 	}
-	if err := f.f.Datasync(); err != nil {
+	if err := vfs.Synced(f.f.Datasync()); err != nil {
 		return false, j.fail("append to journal", err)
 	}
 	f.end += int64(len(b))
@@ -359,15 +358,13 @@ func (j *Journal) grow(f **journalFile, n int64) error {
 		size *= 2
 	}
 	size = min(size, j.limit)
-	zeros := make([]byte, 256<<10)
 	for at := g.size; at < size; at += int64(len(zeros)) {
-		zeros = zeros[:min(int64(len(zeros)), size-at)]
-		if _, err := g.f.WriteAt(zeros, at); err != nil {
+		if _, err := g.f.WriteAt(zeros[:min(int64(len(zeros)), size-at)], at); err != nil {
 			*f = nil
 			return j.unlessFull("extend journal", err)
 		}
 	}
-	if err := g.f.Sync(); err != nil {
+	if err := vfs.Synced(g.f.Sync()); err != nil {
 		return j.fail("extend journal", err)
 	}
 	g.size = size
@@ -376,7 +373,7 @@ func (j *Journal) grow(f **journalFile, n int64) error {
 
 // unlessFull is nil for a full disk: the logs sync their own files then.
 func (j *Journal) unlessFull(what string, err error) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+	if vfs.NoSpace(err) {
 		return nil
 	}
 	return j.fail(what, err)
@@ -461,7 +458,7 @@ var errJournalClosed = errors.New("the journal is closed")
 func (j *Journal) void(f *journalFile) (err error) {
 	j.generation++
 	if _, err = f.f.WriteAt(journalHeader(j.generation), 0); err == nil {
-		err = f.f.Datasync()
+		err = vfs.Synced(f.f.Datasync())
 	}
 	return storageError("close journal", err)
 }

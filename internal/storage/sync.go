@@ -79,12 +79,12 @@ func (l *Log) BeginSync() (Sync, bool) {
 func (s Sync) Run() error {
 	for _, h := range s.closed {
 		// Not Datasync: that the file ends where it does must be durable as well.
-		if err := h.f.Sync(); err != nil {
+		if err := vfs.Synced(h.f.Sync()); err != nil {
 			return storageError("sync segment", err)
 		}
 	}
 	if s.active != nil {
-		if err := s.active.f.Datasync(); err != nil {
+		if err := vfs.Synced(s.active.f.Datasync()); err != nil {
 			return storageError("sync segment", err)
 		}
 	}
@@ -99,12 +99,12 @@ func (s Sync) Run() error {
 		}
 	}
 	if s.dir || len(s.writes) > 0 || len(s.sides) > 0 {
-		if err := s.fs.SyncDir(s.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := vfs.Synced(s.fs.SyncDir(s.path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return storageError("sync log directory", err)
 		}
 	}
 	if s.newDir {
-		if err := s.fs.SyncDir(s.parent); err != nil {
+		if err := vfs.Synced(s.fs.SyncDir(s.parent)); err != nil {
 			return storageError("sync log directory", err)
 		}
 	}
@@ -123,10 +123,13 @@ func (s Sync) write(w sideWrite) error {
 		return err
 	}
 	if _, err = f.WriteAt(w.data, 0); err == nil {
-		err = f.Sync()
+		err = vfs.Synced(f.Sync())
 	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
+	}
+	if vfs.NoSpace(err) {
+		_ = s.fs.Remove(name + ".tmp") // half a file takes room that others need
 	}
 	if err == nil {
 		err = s.fs.Rename(name+".tmp", name)
@@ -143,7 +146,7 @@ func syncFile(fsys vfs.FS, name string) error {
 	if err != nil {
 		return err
 	}
-	err = f.Sync()
+	err = vfs.Synced(f.Sync())
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
@@ -154,6 +157,10 @@ func syncFile(fsys vfs.FS, name string) error {
 // BeginSync, unless the log was truncated meanwhile. An error is final: the log fails.
 func (l *Log) EndSync(s Sync, err error) error {
 	l.syncing = false
+	if vfs.NoSpace(err) && !l.closed {
+		l.takeBack(s)
+		return err
+	}
 	for _, h := range s.closed {
 		h.release()
 	}
@@ -181,4 +188,18 @@ func (l *Log) EndSync(s Sync, err error) error {
 		l.addSnapshot(s.snapshot)
 	}
 	return nil
+}
+
+// takeBack makes the work of s part of the next sync.
+func (l *Log) takeBack(s Sync) {
+	l.unsynced = append(s.closed, l.unsynced...)
+	l.unsyncedSides = append(s.sides, l.unsyncedSides...)
+	l.dirDirty, l.parentDirty = l.dirDirty || s.dir, l.parentDirty || s.newDir
+	l.epochs.dirty = l.epochs.dirty || s.epochs
+	if s.snapshot >= 0 {
+		l.producers.changed = true // the next one is due when enough was written again
+	}
+	if s.active != nil {
+		s.active.release()
+	}
 }

@@ -33,6 +33,7 @@ func TestSuite(t *testing.T) {
 				{"Syncs", testSyncs},
 				{"WholeFiles", testWholeFiles},
 				{"Map", testMap},
+				{"Allocate", testAllocate},
 			} {
 				t.Run(c.name, func(t *testing.T) {
 					fsys, dir := impl.make(t)
