@@ -130,7 +130,7 @@ func (c *Converter) upConvert(set []byte, t *Target, v *ValidateOptions) (Batch,
 	var m message
 	for len(set) > 0 {
 		if set, err = m.next(set, maxBytes); err == nil {
-			err = h.add(&m, &wrapper, wrapped, v)
+			err = h.add(&m, &wrapper, v)
 		}
 		if err != nil {
 			return nil, &RecordError{h.count, err}
@@ -198,14 +198,12 @@ type header struct {
 
 // add takes the next message into account. first is the set's first message: the wrapper if
 // there is one.
-func (h *header) add(m, first *message, wrapped bool, v *ValidateOptions) error {
+func (h *header) add(m, first *message, v *ValidateOptions) error {
 	switch {
 	case m.magic != first.magic:
 		return invalid("a message of magic %d in a set of magic %d", m.magic, first.magic)
-	case m.codec() != None && wrapped:
-		return invalid("a compressed message within a compressed message")
-	case m.codec() != None:
-		return invalid("a compressed message is not alone in its set")
+	case m.codec() != None: // a wrapper is the first and only one, and no wrapper's content
+		return invalid("a compressed message among others or within a compressed message")
 	case m.key == nil && v.RequireKeys:
 		return invalid("the record has no key, which a compacted topic requires")
 	case m.timestamp < NoTimestamp || v.outOfBounds(m.timestamp):

@@ -423,6 +423,10 @@ func TestConvertRefuses(t *testing.T) {
 	if _, err := convert(plain, Target{}, v); err != nil {
 		t.Error(err)
 	}
+	// A message that compresses well may be larger than what is sent and stored.
+	if _, err := convert(wrap(t, 1, Gzip, 0, bomb), Target{}, ValidateOptions{MaxBatchBytes: 10_000}); err != nil {
+		t.Error(err)
+	}
 	// The timestamp of v0 does not exist, nor does its type bit.
 	if _, err := convert(one(oldMessage{magic: 0, attributes: 8}), Target{}, v); err != nil {
 		t.Error(err)
