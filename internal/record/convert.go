@@ -70,20 +70,25 @@ func (c *Converter) recompress(b []byte, t *Target, v *ValidateOptions) (Batch, 
 		return nil, err
 	}
 	src := Batch(b)
+	codec := src.Codec()
+	if t.Recompress {
+		codec = t.Codec
+	}
 	payload := src.Payload()
 	if src.Codec() != None {
+		limit := t.MaxDecompressed
+		if codec == None && v.MaxBatchBytes > 0 {
+			// What is larger could not be stored: there is no need to see all of it.
+			limit = min(limit, max(v.MaxBatchBytes-HeaderLen, 0))
+		}
 		var err error
-		if c.plain, err = c.dec.append(c.plain, src.Codec(), payload, t.MaxDecompressed); err != nil {
+		if c.plain, err = c.dec.append(c.plain, src.Codec(), payload, limit); err != nil {
 			return nil, err
 		}
 		payload = c.plain
 		if err := src.checkRecords(payload, v); err != nil {
 			return nil, err
 		}
-	}
-	codec := src.Codec()
-	if t.Recompress {
-		codec = t.Codec
 	}
 	var err error
 	if c.out, err = c.comp.Append(append(c.out[:0], b[:HeaderLen]...), codec, payload); err != nil {
@@ -137,8 +142,8 @@ func (c *Converter) upConvert(set []byte, t *Target, v *ValidateOptions) (Batch,
 		}
 		*dst = appendRecord(*dst, &Record{Key: m.key, Value: m.value}, h.count, m.timestamp-h.base)
 		h.count++
-		if len(*dst) > math.MaxInt32 {
-			return nil, tooLarge("a message set of %d bytes and more", len(*dst))
+		if codec == None && v.MaxBatchBytes > 0 && len(*dst) > v.MaxBatchBytes || len(*dst) > math.MaxInt32 {
+			return nil, tooLarge("a message set that would be a batch of more than max.message.bytes=%d", v.MaxBatchBytes)
 		}
 	}
 	// 0 comes from producers that leave the wrapper's offset to the broker.

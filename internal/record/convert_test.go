@@ -470,6 +470,27 @@ func TestRecompressRefuses(t *testing.T) {
 	}
 }
 
+// What could not be stored is not unpacked whole.
+func TestConvertStopsAtTheBound(t *testing.T) {
+	const bound = 1 << 20
+	huge := make([]byte, 32<<20)
+	var set []byte
+	for range 32 {
+		set = oldMessage{magic: 1, value: huge[:1<<20-100]}.encode(set)
+	}
+	for name, b := range map[string][]byte{
+		"batch": build(t, Gzip, []Record{{Timestamp: testNow, Value: huge}}), "set": wrap(t, 1, Gzip, 0, set),
+	} {
+		c := new(Converter)
+		if _, err := c.Convert(b, Target{Recompress: true}, ValidateOptions{MaxBatchBytes: bound}); kerr.Of(err) != kerr.MessageTooLarge {
+			t.Errorf("%s: %v", name, err)
+		}
+		if name == "batch" && cap(c.plain) > bound+1 || cap(c.out) > 4*bound {
+			t.Errorf("%s: %d bytes unpacked, %d made of them", name, cap(c.plain), cap(c.out))
+		}
+	}
+}
+
 func TestTargetTakes(t *testing.T) {
 	v1, gz, plain := oldSet(threeMessages(1)...), build(t, Gzip, testRecords()), build(t, None, testRecords())
 	for _, tc := range []struct {
