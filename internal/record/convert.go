@@ -70,20 +70,25 @@ func (c *Converter) recompress(b []byte, t *Target, v *ValidateOptions) (Batch, 
 		return nil, err
 	}
 	src := Batch(b)
+	codec := src.Codec()
+	if t.Recompress {
+		codec = t.Codec
+	}
 	payload := src.Payload()
 	if src.Codec() != None {
+		limit := t.MaxDecompressed
+		if codec == None && v.MaxBatchBytes > 0 {
+			// What is larger could not be stored: there is no need to see all of it.
+			limit = min(limit, max(v.MaxBatchBytes-HeaderLen, 0))
+		}
 		var err error
-		if c.plain, err = c.dec.append(c.plain, src.Codec(), payload, t.MaxDecompressed); err != nil {
+		if c.plain, err = c.dec.append(c.plain, src.Codec(), payload, limit); err != nil {
 			return nil, err
 		}
 		payload = c.plain
 		if err := src.checkRecords(payload, v); err != nil {
 			return nil, err
 		}
-	}
-	codec := src.Codec()
-	if t.Recompress {
-		codec = t.Codec
 	}
 	var err error
 	if c.out, err = c.comp.Append(append(c.out[:0], b[:HeaderLen]...), codec, payload); err != nil {
@@ -130,15 +135,15 @@ func (c *Converter) upConvert(set []byte, t *Target, v *ValidateOptions) (Batch,
 	var m message
 	for len(set) > 0 {
 		if set, err = m.next(set, maxBytes); err == nil {
-			err = h.add(&m, &wrapper, wrapped, v)
+			err = h.add(&m, &wrapper, v)
 		}
 		if err != nil {
 			return nil, &RecordError{h.count, err}
 		}
 		*dst = appendRecord(*dst, &Record{Key: m.key, Value: m.value}, h.count, m.timestamp-h.base)
 		h.count++
-		if len(*dst) > math.MaxInt32 {
-			return nil, tooLarge("a message set of %d bytes and more", len(*dst))
+		if codec == None && v.MaxBatchBytes > 0 && len(*dst) > v.MaxBatchBytes || len(*dst) > math.MaxInt32 {
+			return nil, tooLarge("a message set that would be a batch of more than max.message.bytes=%d", v.MaxBatchBytes)
 		}
 	}
 	// 0 comes from producers that leave the wrapper's offset to the broker.
@@ -198,14 +203,12 @@ type header struct {
 
 // add takes the next message into account. first is the set's first message: the wrapper if
 // there is one.
-func (h *header) add(m, first *message, wrapped bool, v *ValidateOptions) error {
+func (h *header) add(m, first *message, v *ValidateOptions) error {
 	switch {
 	case m.magic != first.magic:
 		return invalid("a message of magic %d in a set of magic %d", m.magic, first.magic)
-	case m.codec() != None && wrapped:
-		return invalid("a compressed message within a compressed message")
-	case m.codec() != None:
-		return invalid("a compressed message is not alone in its set")
+	case m.codec() != None: // a wrapper is the first and only one, and no wrapper's content
+		return invalid("a compressed message among others or within a compressed message")
 	case m.key == nil && v.RequireKeys:
 		return invalid("the record has no key, which a compacted topic requires")
 	case m.timestamp < NoTimestamp || v.outOfBounds(m.timestamp):

@@ -423,6 +423,10 @@ func TestConvertRefuses(t *testing.T) {
 	if _, err := convert(plain, Target{}, v); err != nil {
 		t.Error(err)
 	}
+	// A message that compresses well may be larger than what is sent and stored.
+	if _, err := convert(wrap(t, 1, Gzip, 0, bomb), Target{}, ValidateOptions{MaxBatchBytes: 10_000}); err != nil {
+		t.Error(err)
+	}
 	// The timestamp of v0 does not exist, nor does its type bit.
 	if _, err := convert(one(oldMessage{magic: 0, attributes: 8}), Target{}, v); err != nil {
 		t.Error(err)
@@ -462,6 +466,27 @@ func TestRecompressRefuses(t *testing.T) {
 	} {
 		if _, err := convert(tc.b, Target{Recompress: true, MaxDecompressed: 2 << 20}, tc.v); kerr.Of(err) != tc.want {
 			t.Errorf("%s: %v, want %v", tc.name, err, tc.want)
+		}
+	}
+}
+
+// What could not be stored is not unpacked whole.
+func TestConvertStopsAtTheBound(t *testing.T) {
+	const bound = 1 << 20
+	huge := make([]byte, 32<<20)
+	var set []byte
+	for range 32 {
+		set = oldMessage{magic: 1, value: huge[:1<<20-100]}.encode(set)
+	}
+	for name, b := range map[string][]byte{
+		"batch": build(t, Gzip, []Record{{Timestamp: testNow, Value: huge}}), "set": wrap(t, 1, Gzip, 0, set),
+	} {
+		c := new(Converter)
+		if _, err := c.Convert(b, Target{Recompress: true}, ValidateOptions{MaxBatchBytes: bound}); kerr.Of(err) != kerr.MessageTooLarge {
+			t.Errorf("%s: %v", name, err)
+		}
+		if name == "batch" && cap(c.plain) > bound+1 || cap(c.out) > 4*bound {
+			t.Errorf("%s: %d bytes unpacked, %d made of them", name, cap(c.plain), cap(c.out))
 		}
 	}
 }

@@ -271,6 +271,27 @@ func TestCheckAcceptsWhatCompactionLeaves(t *testing.T) {
 	}
 }
 
+// Where the broker sets the time, any time of the producer's will do; but not the type.
+func TestValidateUnderLogAppendTime(t *testing.T) {
+	o := ValidateOptions{LogAppendTime: true, CheckTimestamps: true, CheckRecords: true, Now: testNow}
+	for _, at := range []int{27, 35} {
+		b := build(t, None, testRecords())
+		binary.BigEndian.PutUint64(b[at:], uint64(1<<63+5))
+		b.Seal()
+		if err := Validate(b, o); err != nil {
+			t.Errorf("time at byte %d: %v", at, err)
+		}
+		if err := Validate(b, ValidateOptions{}); !errors.Is(err, kerr.InvalidTimestamp) {
+			t.Errorf("time at byte %d without LogAppendTime: %v", at, err)
+		}
+	}
+	b := build(t, None, testRecords())
+	b.StampLogAppendTime(testNow)
+	if err := Validate(b, o); !errors.Is(err, kerr.InvalidTimestamp) {
+		t.Errorf("timestamp type: %v", err)
+	}
+}
+
 func TestStampLogAppendTime(t *testing.T) {
 	b := build(t, None, testRecords())
 	before := append(Batch(nil), b...)

@@ -118,7 +118,19 @@ type ProduceOptions struct {
 	Codec      Codec
 	Acks       Acks
 	Idempotent bool
+	// Old, if not empty, makes the client speak as to a broker of that version, to which it sends
+	// message sets instead of record batches.
+	Old BrokerVersion
 }
+
+// BrokerVersion is a version of Kafka before record batches.
+type BrokerVersion string
+
+// The versions that have a message format of their own: 0 and 1.
+const (
+	Kafka09  BrokerVersion = "0.9"
+	Kafka010 BrokerVersion = "0.10"
+)
 
 // GroupOptions say how a member joins. Cooperative asks for the cooperative-sticky assignor instead
 // of range. InstanceID makes the member static.
@@ -169,6 +181,12 @@ type Client interface {
 type Lossy interface {
 	// AsRead returns what this client's readers make of a record.
 	AsRead(Record) Record
+}
+
+// Timeless is a Client whose readers do not tell the time that a broker set.
+type Timeless interface {
+	// NoAppendTime returns the reason.
+	NoAppendTime() string
 }
 
 // Admin is the administrator's part of a Client.

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
 )
 
 // Franz is franz-go. It is also the observer by which scenarios check other clients, because it
@@ -38,6 +39,9 @@ func (f *Franz) Produce(ctx context.Context, topic string, o ProduceOptions, rec
 	byHash := kgo.StickyKeyPartitioner(nil)
 	opts := []kgo.Opt{kgo.DefaultProduceTopic(topic), kgo.ProducerBatchCompression(codec), kgo.RequiredAcks(acks),
 		kgo.RecordPartitioner(byHash), kgo.ProducerLinger(0)}
+	if v := map[BrokerVersion]*kversion.Versions{Kafka09: kversion.V0_9_0(), Kafka010: kversion.V0_10_0()}[o.Old]; v != nil {
+		opts = append(opts, kgo.MaxVersions(v))
+	}
 	if !o.Idempotent {
 		opts = append(opts, kgo.DisableIdempotentWrite())
 	}

@@ -24,6 +24,11 @@ func (k *KafkaGo) Name() string { return "kafka-go" }
 // Version implements Client.
 func (k *KafkaGo) Version() string { return moduleVersion("github.com/segmentio/kafka-go") }
 
+// NoAppendTime implements Timeless.
+func (k *KafkaGo) NoAppendTime() string {
+	return "kafka-go's reader tells the producer's time, whatever the batch says of its type"
+}
+
 // client returns a request client and the function that closes its connections.
 func (k *KafkaGo) client() (*kafka.Client, func()) {
 	t := new(kafka.Transport) // of its own, so that its metadata is never old
@@ -34,6 +39,9 @@ func (k *KafkaGo) client() (*kafka.Client, func()) {
 func (k *KafkaGo) Produce(ctx context.Context, topic string, o ProduceOptions, recs []Record) ([]Ack, error) {
 	if o.Idempotent {
 		return nil, unsupported("kafka-go has no idempotent producer")
+	}
+	if o.Old != "" {
+		return nil, unsupported("kafka-go sends what the broker's versions allow, and cannot be held to less")
 	}
 	acks := make([]Ack, len(recs))
 	var mu sync.Mutex

@@ -76,6 +76,9 @@ var kcatDelivered = regexp.MustCompile(`Message delivered to partition (\d+) \(o
 // kcat's delivery reports name no record: they are answers only where all records of a run go to
 // one partition, in which librdkafka reports in order.
 func (k *Kcat) Produce(ctx context.Context, topic string, o ProduceOptions, recs []Record) ([]Ack, error) {
+	if o.Old == Kafka010 {
+		return nil, unsupported("librdkafka asks a broker of 0.10 for its versions, and then sends what they allow")
+	}
 	var acks []Ack
 	known := true
 	for len(recs) > 0 {
@@ -107,6 +110,9 @@ func (k *Kcat) produceRun(ctx context.Context, topic string, o ProduceOptions, r
 		"-X", "topic.partitioner=murmur2_random", "-X", "linger.ms=1", "-X", "message.max.bytes=2097152"}
 	if o.Codec != "" {
 		args = append(args, "-z", string(o.Codec))
+	}
+	if o.Old != "" {
+		args = append(args, "-X", "broker.version.fallback=0.9.0.1", "-X", "api.version.request=false")
 	}
 	if o.Idempotent {
 		args = append(args, "-X", "enable.idempotence=true")

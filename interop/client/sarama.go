@@ -40,6 +40,14 @@ func (s *Sarama) Produce(_ context.Context, topic string, o ProduceOptions, recs
 	c.Producer.RequiredAcks = sarama.RequiredAcks(o.Acks)
 	c.Producer.Compression = map[Codec]sarama.CompressionCodec{"": sarama.CompressionNone, None: sarama.CompressionNone,
 		Gzip: sarama.CompressionGZIP, Snappy: sarama.CompressionSnappy, LZ4: sarama.CompressionLZ4, Zstd: sarama.CompressionZSTD}[o.Codec]
+	switch o.Old {
+	case Kafka09:
+		if c.Version = sarama.V0_9_0_1; o.Codec == LZ4 {
+			return nil, unsupported("sarama writes lz4 from broker version 0.10 on")
+		}
+	case Kafka010:
+		c.Version = sarama.V0_10_0_1
+	}
 	c.Producer.Partitioner = sarama.NewMurmur2Partitioner
 	if len(recs) > 0 && recs[0].Partition != AnyPartition {
 		c.Producer.Partitioner = sarama.NewManualPartitioner

@@ -67,7 +67,14 @@ func All() []Scenario {
 	for _, c := range client.Codecs() {
 		list = append(list, Scenario{"codec " + string(c), withCodec(c)})
 	}
+	for _, v := range []client.BrokerVersion{client.Kafka09, client.Kafka010} {
+		for _, c := range []client.Codec{client.None, client.Gzip, client.Snappy, client.LZ4} {
+			list = append(list, Scenario{fmt.Sprintf("old producer %s, %s", v, c), oldProducer(v, c)})
+		}
+	}
 	return append(list,
+		Scenario{"topic: compression.type", topicCodec},
+		Scenario{"topic: LogAppendTime", brokersTime},
 		Scenario{"offsets: earliest, latest, by time", offsets},
 		Scenario{"group: join and leave", joinAndLeave},
 		Scenario{"group: crash", crash},
