@@ -62,6 +62,10 @@ func (d *Dir) SyncOpened(logs []*Log) error {
 // syncedAll notes that everything that recovery left is durable, what came from the journal
 // included.
 func (l *Log) syncedAll() {
+	for _, h := range l.unsynced {
+		h.release()
+	}
+	l.unsynced, l.unsyncedSides = nil, nil
 	l.owesSync, l.dirDirty, l.parentDirty = false, false, false
 	l.flushedAt = l.pointNow()
 	l.dir.journal.taken(l.partition)
