@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,31 +25,38 @@ type Emit func(name string, value float64, labels ...string)
 
 // Registry holds the metrics of one node.
 type Registry struct {
-	reg   *prometheus.Registry
-	descs map[string]desc
+	// reg has the metrics of the Go runtime and of the process.
+	reg *prometheus.Registry
+	// rows are the table, index their places by name.
+	rows  []tableRow
+	index map[string]int
 
 	mu struct {
 		sync.Mutex
 		snapshots []func(Emit)
+		// sizes are how many bytes each family had in the latest scrape.
+		sizes []int
 	}
 }
 
-type desc struct {
-	*prometheus.Desc
-	kind   prometheus.ValueType
-	labels int
+// tableRow is a row with its labels' places sorted by name, as they are shown.
+type tableRow struct {
+	row
+	order []int
 }
 
 // New makes a registry with the metrics of the process, of the Go runtime and of the
 // build. version is the product's.
 func New(version string) *Registry {
-	r := &Registry{reg: prometheus.NewRegistry(), descs: map[string]desc{}}
-	for _, w := range table() {
-		t := prometheus.GaugeValue
-		if w.kind == counter {
-			t = prometheus.CounterValue
+	r := &Registry{reg: prometheus.NewRegistry(), index: map[string]int{}}
+	for i, w := range table() {
+		order := make([]int, len(w.labels))
+		for k := range order {
+			order[k] = k
 		}
-		r.descs[w.name] = desc{prometheus.NewDesc(w.name, w.help, w.labels, nil), t, len(w.labels)}
+		slices.SortFunc(order, func(a, b int) int { return strings.Compare(w.labels[a], w.labels[b]) })
+		r.rows = append(r.rows, tableRow{w, order})
+		r.index[w.name] = i
 	}
 	r.Snapshot(func(emit Emit) { emit(BuildInfo, 1, version, runtime.Version()) })
 	r.reg.MustRegister(
@@ -60,7 +68,6 @@ func New(version string) *Registry {
 				Matcher: regexp.MustCompile(`^/(gc/heap/live:bytes|gc/heap/allocs:bytes|memory/classes/total:bytes|memory/classes/heap/released:bytes|sched/gomaxprocs:threads)$`),
 			}),
 		),
-		snapshotCollector{r},
 	)
 	return r
 }
@@ -75,44 +82,25 @@ func (r *Registry) Snapshot(f func(Emit)) {
 }
 
 // Handler serves the metrics in Prometheus' text format. A value that cannot be collected
-// is left out, and log, if it is not nil, gets one line per scrape that says why.
+// is left out, and log, if it is not nil, gets a line per scrape that says why.
 func (r *Registry) Handler(log func(msg string)) http.Handler {
-	o := promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: maxScrapes}
+	o := promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError, DisableCompression: true}
 	if log != nil {
 		o.ErrorLog = logFunc(log)
 	}
-	return promhttp.HandlerFor(r.reg, o)
+	return &handler{r: r, log: log, slots: make(chan struct{}, maxScrapes), rest: promhttp.HandlerFor(r.reg, o)}
+}
+
+// handler serves scrapes.
+type handler struct {
+	r   *Registry
+	log func(string)
+	// slots has one element for each scrape under way.
+	slots chan struct{}
+	rest  http.Handler
 }
 
 type logFunc func(string)
 
 // Println implements promhttp.Logger.
 func (f logFunc) Println(v ...any) { f(fmt.Sprint(v...)) }
-
-// snapshotCollector calls the snapshot functions for a scrape.
-type snapshotCollector struct{ r *Registry }
-
-// Describe announces nothing: which series exist is known only when they are read.
-func (c snapshotCollector) Describe(chan<- *prometheus.Desc) {}
-
-// Collect implements prometheus.Collector.
-func (c snapshotCollector) Collect(ch chan<- prometheus.Metric) {
-	c.r.mu.Lock()
-	snapshots := c.r.mu.snapshots
-	c.r.mu.Unlock()
-	for _, f := range snapshots {
-		f(func(name string, value float64, labels ...string) {
-			d, ok := c.r.descs[name]
-			if !ok || len(labels) != d.labels {
-				err := fmt.Errorf("snapshot: %s with %d labels is not in the table", name, len(labels))
-				ch <- prometheus.NewInvalidMetric(prometheus.NewInvalidDesc(err), err)
-				return
-			}
-			m, err := prometheus.NewConstMetric(d.Desc, d.kind, value, labels...)
-			if err != nil { // a label that is not UTF-8
-				m = prometheus.NewInvalidMetric(d.Desc, err)
-			}
-			ch <- m
-		})
-	}
-}

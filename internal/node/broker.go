@@ -57,6 +57,7 @@ type Broker struct {
 
 	dirs        []*storage.Dir
 	dead        []replica.DeadDir // those of log.dirs whose disk failed at the start
+	files       *storage.Files    // those that the logs keep open
 	listeners   []net.Listener
 	httpLn      net.Listener
 	incarnation string
@@ -90,7 +91,7 @@ func Start(ctx context.Context, o Options) (*Broker, error) {
 		o.Logger = slog.Default()
 	}
 	opts := o.Config.Broker()
-	b := &Broker{o: o, id: model.BrokerID(opts.NodeID), log: o.Logger.With("broker", opts.NodeID), reloads: make(chan reload), closing: make(chan struct{})}
+	b := &Broker{o: o, files: &storage.Files{}, id: model.BrokerID(opts.NodeID), log: o.Logger.With("broker", opts.NodeID), reloads: make(chan reload), closing: make(chan struct{})}
 	b.config.Store(o.Config)
 	b.opts.Store(&opts)
 	if err := b.start(ctx); err != nil {
@@ -163,10 +164,12 @@ func (b *Broker) listen() error {
 func (b *Broker) build() {
 	opts := b.opts.Load()
 	b.limits = b.newClientLimits()
+	b.files.SetLimit(b.logFiles)
 	b.wheel = wheel.New(b.o.Clock)
 	b.replicas = replica.New(replica.Options{
 		Self:              b.pair,
 		Dirs:              b.dirs,
+		Files:             b.files,
 		Settings:          topicSettings(b.config.Load, b.id),
 		Roles:             groupRoles{b},
 		RetentionInterval: func() time.Duration { return b.opts.Load().RetentionCheckInterval },

@@ -20,6 +20,8 @@ type clientLimits struct {
 	requests    *server.Budget
 	answers     *server.OutputBudget
 	connections *server.ConnLimits
+	// files is how many files the process may open.
+	files int
 }
 
 const (
@@ -43,7 +45,8 @@ func (b *Broker) newClientLimits() clientLimits {
 		answers:     server.NewOutputBudget(size(opts.QueuedResponseBytes)),
 		connections: server.NewConnLimits(b.o.Clock),
 	}
-	l.connections.Set(connOptions(opts, fileLimit()))
+	l.files = fileLimit()
+	l.connections.Set(connOptions(opts, l.files))
 	return l
 }
 
@@ -59,6 +62,23 @@ func connOptions(o *config.BrokerOptions, files int) server.ConnOptions {
 		c.Max, c.MaxKey = most, fmt.Sprintf("three quarters of the files that the process may open (ulimit -n %d)", files)
 	}
 	return c
+}
+
+const (
+	// otherFiles is what the ensemble, HTTP connections and files of a moment may take.
+	otherFiles = 256
+	// minLogFiles is what logs may keep open in any case.
+	minLogFiles = 16
+)
+
+// logFiles is how many files the logs of this broker may keep open now: what the process
+// may open, less the clients' connections; a broker beside others takes a part.
+func (b *Broker) logFiles() int {
+	return logFiles(b.limits.files, b.limits.connections.Open()) / (1 + len(b.o.Peers))
+}
+
+func logFiles(files, connections int) int {
+	return max(files-connections-min(otherFiles, files/8), minLogFiles)
 }
 
 // fileLimit is how many files the process may open.

@@ -20,6 +20,7 @@ func (b *Broker) openDirs() error {
 	boot := bootID()
 	for _, path := range b.opts.Load().LogDirs {
 		d, err := storage.OpenDir(b.o.FS, path, storage.DirOptions{
+			Files:     b.files,
 			ClusterID: b.o.Meta.Identity.ClusterID, NodeID: b.id, BootID: boot, MaxProducers: b.opts.Load().MaxProducerIDs,
 		})
 		if vfs.DiskFailed(err) {

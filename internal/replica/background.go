@@ -191,7 +191,7 @@ func (d *logDir) rest() {
 		}
 		p.mu.Lock()
 		if !p.mu.used && p.unusableLocked() == nil && p.mu.log.StagedEnd() == p.mu.log.EndOffset() {
-			p.mu.log.Idle()
+			p.idleLocked()
 		} else if p.unusableLocked() == nil {
 			p.mu.log.Calm()
 		}

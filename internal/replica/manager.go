@@ -10,6 +10,7 @@
 //
 // Locks: one mutex per Partition, short sections. It is not held while the group commit
 // or the background flush syncs; delete-records and retention sync small files under it.
+// While the process is out of file descriptors it is held across a sync, too (reclaim).
 // Order where two are held: Partition, then whatever a Waiter or FetchOwner locks, then
 // the queue of a connection. Nothing takes a Partition's lock while holding one of those.
 package replica
@@ -60,6 +61,9 @@ type Options struct {
 	Dirs []*storage.Dir
 	// DeadDirs are further log directories, whose disks failed before they were opened.
 	DeadDirs []DeadDir
+	// Files is what counts the files of the logs in Dirs; the manager closes some when it is
+	// full. nil if nothing bounds them.
+	Files *storage.Files
 	// Settings yields the settings of a topic under an image.
 	Settings func(*meta.Image, *meta.Topic) (Settings, error)
 	// Roles, if not nil, hears of partitions of internal topics that this broker begins
@@ -106,6 +110,9 @@ type Manager struct {
 	// partitions that Roles was told this broker leads. Both belong to Apply.
 	appliedSelf model.Pair
 	led         map[model.Partition]ledRole
+
+	// reclaiming is held while files are closed for others; see reclaim.
+	reclaiming sync.Mutex
 
 	mu struct {
 		sync.Mutex
@@ -164,6 +171,9 @@ func New(o Options) *Manager {
 	m.led = map[model.Partition]ledRole{}
 	for _, d := range o.Dirs {
 		m.dirs = append(m.dirs, newLogDir(m, d))
+	}
+	if o.Files != nil {
+		o.Files.OnFull(func(want int) int { return m.reclaim(o.Files, want) })
 	}
 	m.index.Store(&index{byName: map[string]*held{}, byID: map[model.TopicID]*held{}})
 	return m

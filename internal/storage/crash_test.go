@@ -83,7 +83,7 @@ func (w *world) open(boot string) Recovery {
 	w.d, err = OpenDir(w.disk, "/data", DirOptions{ClusterID: "c", BootID: boot})
 	w.must(err)
 	w.d.journal.limit = 4 << 10
-	l, r, err := w.d.OpenLog(part, w.opts)
+	l, r, err := w.openLog(w.d)
 	w.must(err)
 	if w.rng.IntN(4) > 0 { // else the marker of a clean end stays until the first change
 		w.registered = boot
@@ -94,6 +94,19 @@ func (w *world) open(boot string) Recovery {
 	}
 	w.l = l
 	return r
+}
+
+// openLog opens the log in one of the ways there are.
+func (w *world) openLog(d *Dir) (*Log, Recovery, error) {
+	how := w.rng.IntN(3)
+	if how == 0 {
+		return d.OpenLog(part, w.opts)
+	}
+	l, r, err := d.OpenLogUnsynced(part, w.opts)
+	if err == nil {
+		err = d.syncOpened([]*Log{l}, how-1) // with a flush of the file system, or by itself
+	}
+	return l, r, err
 }
 
 func (w *world) hook() {
@@ -140,7 +153,7 @@ func (w *world) checkCrash(kind string, disk *vfs.Mem, least model.Offset) {
 	case kind == "kill" && c == Suspect && boot == w.registered:
 		w.fatalf("kill -9 makes the directory suspect")
 	}
-	l, r, err := d.OpenLog(part, w.opts)
+	l, r, err := w.openLog(d)
 	w.must(err)
 	if l.EndOffset() < least || l.EndOffset() > w.end {
 		w.fatalf("%s: end %d, flushed was %d, written %d; %+v", kind, l.EndOffset(), least, w.end, r)
@@ -158,7 +171,7 @@ func (w *world) checkCrash(kind string, disk *vfs.Mem, least model.Offset) {
 	d2, err := OpenDir(after, "/data", DirOptions{ClusterID: "c", BootID: "boot-3"})
 	w.must(err)
 	names, _ := after.List(d2.partPath(part))
-	l2, r2, err := d2.OpenLog(part, w.opts)
+	l2, r2, err := w.openLog(d2)
 	w.must(err)
 	if l2.EndOffset() != l.EndOffset() {
 		w.fatalf("%s: end %d after recovery (%+v), %d after a second crash (%+v); files %q", kind, l.EndOffset(), r, l2.EndOffset(), r2, names)

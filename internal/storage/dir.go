@@ -70,6 +70,9 @@ type DirOptions struct {
 	// NeverTrustTail makes every crash Suspect (kalda.tail.trust=never), for volumes that
 	// may be detached by force.
 	NeverTrustTail bool
+	// Files counts and bounds the files that logs keep open; several directories may share
+	// it. nil counts for this one, without a bound.
+	Files *Files
 	// MaxProducers is how many idempotent producers all logs of the directory remember
 	// together; 0 is no bound. Above it a log forgets a quarter of its own, the longest
 	// silent ones, for each quarter that it takes in anew, down to the 16 newest.
@@ -106,6 +109,7 @@ type Dir struct {
 
 	journal   *Journal
 	producers producerBudget
+	files     *Files
 
 	buffers sync.Pool // *pending
 	walkers sync.Pool // *walker
@@ -139,7 +143,10 @@ type Dir struct {
 // without a change, a directory that belongs to Kafka, to another cluster or to another
 // node, and one that another process holds (errors.Is vfs.ErrLocked).
 func OpenDir(fsys vfs.FS, path string, o DirOptions) (*Dir, error) {
-	d := &Dir{fs: fsys, path: path, opts: o}
+	d := &Dir{fs: fsys, path: path, opts: o, files: o.Files}
+	if d.files == nil {
+		d.files = &Files{}
+	}
 	d.producers.max = int64(o.MaxProducers)
 	d.run.open = map[model.Partition]bool{}
 	if err := CheckDir(fsys, path); err != nil {

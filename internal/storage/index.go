@@ -141,6 +141,9 @@ func (l *Log) loadIndex(s *segment) error {
 	if s.index.ready() && s.times.ready() {
 		return nil
 	}
+	if s != l.active() {
+		l.usesClosed(s)
+	}
 	for _, e := range []struct {
 		file   *entryFile
 		suffix string
@@ -150,7 +153,7 @@ func (l *Log) loadIndex(s *segment) error {
 		}
 		first := e.file.n < 0
 		name := l.segPath(s, e.suffix)
-		f, err := l.fs.OpenReadWrite(name)
+		f, err := l.dir.files.keep(func() (vfs.File, error) { return l.fs.OpenReadWrite(name) })
 		if errors.Is(err, fs.ErrNotExist) {
 			if !first && e.file.n == 0 || s == l.active() && s.size <= 4*int64(l.opts.IndexIntervalBytes) {
 				e.file.n = 0 // nothing was to be indexed yet
@@ -222,9 +225,9 @@ func (l *Log) writeEntries(s *segment, e *entryFile, suffix string) error {
 	}
 	if e.f == nil {
 		name := l.segPath(s, suffix)
-		f, err := l.fs.OpenReadWrite(name)
+		f, err := l.dir.files.keep(func() (vfs.File, error) { return l.fs.OpenReadWrite(name) })
 		if errors.Is(err, fs.ErrNotExist) {
-			f, err = l.fs.Create(name)
+			f, err = l.dir.files.keep(func() (vfs.File, error) { return l.fs.Create(name) })
 			l.dirDirty = true
 		}
 		if err != nil {

@@ -59,6 +59,8 @@ type Log struct {
 	unsyncedSides []string
 	// dirDirty: names in the log's directory were added; parentDirty: the directory is new.
 	dirDirty, parentDirty bool
+	// lately are the closed segments with open files, the one used last behind the others.
+	lately []*segment
 	// made says that the log's directory exists.
 	made    bool
 	syncing bool
@@ -248,7 +250,7 @@ func (l *Log) ExpireProducers(nowMs int64) int {
 // Idle gives up what only a busy log needs: open files that nothing dirty depends on and
 // the memory of recent batches. Reads and appends bring them back.
 func (l *Log) Idle() {
-	l.recent = nil
+	l.recent, l.lately = nil, nil
 	if l.failed == nil {
 		l.small = 0
 		_ = l.settle() // zeros that stay cost a little room; a close or a roll cuts them
@@ -256,6 +258,9 @@ func (l *Log) Idle() {
 	for _, s := range l.segs {
 		if s == l.active() && l.end > l.flushedAt.RecoveryPoint {
 			continue // a sync must meet the errors of this handle's writes
+		}
+		if s.log != nil && s.log.refs.Load() > 1 {
+			continue // a truncation must tell the views of this handle
 		}
 		if l.flushIndex(s) == nil {
 			s.closeFiles()

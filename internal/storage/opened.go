@@ -22,7 +22,9 @@ func (d *Dir) OpenLogUnsynced(p model.Partition, o Options) (*Log, Recovery, err
 // SyncOpened makes durable what OpenLogUnsynced found in these logs. A record that is
 // served after it does not vanish in the next crash. Its error is final for the logs whose
 // Failed it shows up in; they are to be closed.
-func (d *Dir) SyncOpened(logs []*Log) error {
+func (d *Dir) SyncOpened(logs []*Log) error { return d.syncOpened(logs, fewSyncs) }
+
+func (d *Dir) syncOpened(logs []*Log, few int) error {
 	var owing []*Log
 	for _, l := range logs {
 		if l.owesSync {
@@ -30,7 +32,7 @@ func (d *Dir) SyncOpened(logs []*Log) error {
 		}
 	}
 	var errs []error
-	if len(owing) <= fewSyncs {
+	if len(owing) <= few {
 		for _, l := range owing {
 			if err := l.syncAll(); err != nil {
 				errs = append(errs, l.fail(err))
@@ -62,6 +64,10 @@ func (d *Dir) SyncOpened(logs []*Log) error {
 // syncedAll notes that everything that recovery left is durable, what came from the journal
 // included.
 func (l *Log) syncedAll() {
+	for _, h := range l.unsynced {
+		h.release()
+	}
+	l.unsynced, l.unsyncedSides = nil, nil
 	l.owesSync, l.dirDirty, l.parentDirty = false, false, false
 	l.flushedAt = l.pointNow()
 	l.dir.journal.taken(l.partition)

@@ -12,7 +12,8 @@ import (
 )
 
 // killedLogs leaves n logs with one synced and one unsynced batch each, and returns the
-// disk as kill -9 leaves it.
+// disk as kill -9 leaves it: what was not synced is there, but would not survive a power
+// cut. (A Clone's content would.)
 func killedLogs(t *testing.T, n int) *vfs.Mem {
 	t.Helper()
 	mem := vfs.NewMem()
@@ -29,7 +30,8 @@ func killedLogs(t *testing.T, n int) *vfs.Mem {
 		put(t, l, batchSpec{n: 3})
 	}
 	ok(t, d.Checkpoint(entries))
-	return mem.Clone()
+	ok(t, d.lock.Close())
+	return mem
 }
 
 // openUnsynced opens n logs side by side.
@@ -160,5 +162,25 @@ func TestStopOfUnusedLogsWritesNothing(t *testing.T) {
 	l, _ = testLog(t, d, Options{})
 	if got := fmt.Sprint(l.Epochs()); got != "[{1 0} {5 2}]" {
 		t.Fatalf("epochs after a record: %s", got)
+	}
+}
+
+// Until a recovered tail is durable in its own file, the journal's copy of it is kept.
+func TestJournalIsKeptUntilTheTailIsSynced(t *testing.T) {
+	mem := vfs.NewMem()
+	d := testDir(t, mem, "/data")
+	l, _ := testLog(t, d, Options{})
+	put(t, l, batchSpec{n: 2})
+	journal(t, d, l)
+	disk := mem.Clone()
+	d = testDir(t, disk, "/data")
+	l, _, err := d.OpenLogUnsynced(part, Options{})
+	ok(t, err)
+	if l.EndOffset() != 2 || len(d.journal.leftOf(part)) == 0 {
+		t.Fatalf("end %d, %d entries in the journal", l.EndOffset(), len(d.journal.leftOf(part)))
+	}
+	ok(t, d.SyncOpened([]*Log{l}))
+	if l.RecoveryPoint() != 2 || len(d.journal.leftOf(part)) != 0 {
+		t.Fatalf("recovery point %d, %d entries in the journal", l.RecoveryPoint(), len(d.journal.leftOf(part)))
 	}
 }

@@ -108,6 +108,7 @@ func (l *Log) Roll() error {
 	}
 	s.index.close()
 	s.times.close()
+	l.usesClosed(s)
 	l.recent = nil
 	return nil
 }

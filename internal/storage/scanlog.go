@@ -96,6 +96,7 @@ func (l *Log) recover(ckpt CheckpointEntry, known bool, r *Recovery) error {
 		found = next.size
 		next.size, next.sums, next.tsKnown = 0, &sums{}, true
 		l.segs = append(l.segs, next)
+		l.usesClosed(all[i])
 		if err := l.restoreIndex(next, r); err != nil {
 			return err
 		}
@@ -232,7 +233,7 @@ func (l *Log) trimIndex(s *segment, e *entryFile, suffix string) (valid bool, er
 			e.last = key
 		}
 	}
-	f, err := l.fs.OpenReadWrite(name)
+	f, err := l.dir.files.keep(func() (vfs.File, error) { return l.fs.OpenReadWrite(name) })
 	if err != nil {
 		return false, storageError("open index", err)
 	}

@@ -54,10 +54,13 @@ type handle struct {
 	// cuts counts truncations. It is raised before the file is cut, so a reader that
 	// sees the same count before and after its read saw only bytes that were still valid.
 	cuts atomic.Uint32
+	// files counts it.
+	files *Files
 }
 
-func newHandle(f vfs.File) *handle {
-	h := &handle{f: f}
+// newHandle takes over an open file that files.take counted.
+func newHandle(f vfs.File, files *Files) *handle {
+	h := &handle{f: f, files: files}
 	h.refs.Store(1)
 	return h
 }
@@ -72,6 +75,7 @@ func (h *handle) acquire() *handle {
 func (h *handle) release() {
 	switch n := h.refs.Add(-1); {
 	case n == 0:
+		h.files.open.Add(-1)
 		_ = h.f.Close()
 	case n < 0:
 		panic("storage: segment file released twice")
@@ -142,6 +146,9 @@ func (l *Log) segPath(s *segment, suffix string) string {
 
 // open returns the segment's file, opening or creating it.
 func (l *Log) open(s *segment) (*handle, error) {
+	if s != l.active() {
+		l.usesClosed(s)
+	}
 	if s.log != nil {
 		return s.log, nil
 	}
@@ -152,14 +159,14 @@ func (l *Log) open(s *segment) (*handle, error) {
 		}
 		return s.log, nil
 	}
-	f, err := l.fs.OpenReadWrite(name)
+	f, err := l.dir.files.take(func() (vfs.File, error) { return l.fs.OpenReadWrite(name) })
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, &CorruptError{Path: name, Err: fmt.Errorf("segment file is gone: %w", err)}
 		}
 		return nil, storageError("open segment", err)
 	}
-	s.log = newHandle(f)
+	s.log = newHandle(f, l.dir.files)
 	return s.log, nil
 }
 
@@ -167,11 +174,11 @@ func (l *Log) create(s *segment, name string) error {
 	if err := l.mutate(); err != nil {
 		return err
 	}
-	f, err := l.fs.Create(name)
+	f, err := l.dir.files.take(func() (vfs.File, error) { return l.fs.Create(name) })
 	if err != nil {
 		return storageError("create segment", err)
 	}
-	s.log, s.exists = newHandle(f), true
+	s.log, s.exists = newHandle(f, l.dir.files), true
 	l.dirDirty = true
 	return nil
 }
