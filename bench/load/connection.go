@@ -3,11 +3,9 @@ package load
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -169,80 +167,50 @@ func (c *connection) count(t *tally, n int64) {
 	t.bytes += n * c.batch
 }
 
-// produce keeps Outstanding requests on their way: this goroutine writes, another reads.
+// produce keeps Outstanding requests on their way. One goroutine does both directions:
+// as many answers as one read brings, so many new requests leave with the next write. The
+// answers out are few and small, so neither side can block the other for good.
 func (c *connection) produce(b *budget, t *tally) error {
 	if c.o.Acks == 0 {
 		return c.produceUnanswered(b, t)
 	}
-	// sentAt[i%Outstanding] is when request i left. The credit that the reader gives back
-	// for i passes through the channel before its place is used again.
-	sentAt := make([]time.Time, c.o.Outstanding)
-	credits := make(chan int, c.o.Outstanding) // one entry per read at most Outstanding
-	var finished atomic.Bool
-	read := make(chan error, 1)
-	go func() {
-		read <- c.readProduced(t, sentAt, credits, &finished)
-		close(credits)
-	}()
-	free, out := c.o.Outstanding, 0
-	var failed error
-	for i := 0; failed == nil; {
+	sentAt := make([]time.Time, c.o.Outstanding) // of request i at i%Outstanding
+	free, next, answered := c.o.Outstanding, 0, 0
+	var deadline time.Time
+	for {
 		now := time.Now()
-		n := b.take(free, int64(len(c.frames[c.next])), now)
-		if n > 0 {
-			_ = c.nc.SetDeadline(now.Add(answerTimeout))
+		if n := b.take(free, int64(len(c.frames[c.next])), now); n > 0 {
+			if deadline.Sub(now) < answerTimeout/2 {
+				deadline = now.Add(answerTimeout)
+				_ = c.nc.SetDeadline(deadline)
+			}
 			for range n {
-				sentAt[i%len(sentAt)] = now
-				i++
+				sentAt[next%len(sentAt)] = now
+				next++
 			}
-			free, out = free-n, out+n
-			if failed = c.send(n); failed != nil {
-				break
+			free -= n
+			if err := c.send(n); err != nil {
+				return err
 			}
-		} else if out == 0 {
-			break
 		}
-		got, ok := <-credits
-		for ok {
-			free, out = free+got, out-got
-			select {
-			case got, ok = <-credits:
-				continue
-			default:
-			}
-			break
+		if answered == next {
+			return nil
 		}
-		if !ok {
-			break // the reader failed
-		}
-	}
-	finished.Store(true)
-	c.nc.Close()
-	return errors.Join(failed, <-read)
-}
-
-func (c *connection) readProduced(t *tally, sentAt []time.Time, credits chan<- int, finished *atomic.Bool) error {
-	for i := 0; ; {
 		if err := c.fill(); err != nil {
-			if finished.Load() {
-				return nil
-			}
 			return err
 		}
-		now := time.Now()
+		now = time.Now()
 		n := 0
 		for a, ok := c.answer(); ok; a, ok = c.answer() {
 			if err := checkProduced(a); err != nil {
 				return err
 			}
-			t.latency.record(int64(now.Sub(sentAt[i%len(sentAt)])), 1)
-			i++
+			t.latency.record(int64(now.Sub(sentAt[answered%len(sentAt)])), 1)
+			answered++
 			n++
 		}
-		if n > 0 {
-			c.count(t, int64(n))
-			credits <- n
-		}
+		free += n
+		c.count(t, int64(n))
 	}
 }
 

@@ -28,6 +28,11 @@ type Options struct {
 	Addr string `json:"-"`
 	// Fetch reads instead of producing; the topics must hold records.
 	Fetch bool `json:"fetch,omitempty"`
+	// Client produces through franz-go's client instead: batches, connections and requests
+	// outstanding are its own affair, and Requests count records. Rate is how many records
+	// per second it is given; 0: as many as it takes.
+	Client bool `json:"client,omitempty"`
+	Rate   int  `json:"rate,omitempty"`
 	// Connections and Outstanding are M and K.
 	Connections int `json:"connections"`
 	Outstanding int `json:"outstanding"`
@@ -54,6 +59,8 @@ func (o *Options) Validate() error {
 	switch {
 	case o.Addr == "":
 		return errors.New("no address")
+	case o.Client && o.Fetch || o.Rate != 0 && !o.Client || o.Rate < 0:
+		return errors.New("a client produces, and only a client has a rate, above 0")
 	case o.Connections < 1 || o.Connections > 10000:
 		return fmt.Errorf("connections %d: want 1 to 10000", o.Connections)
 	case o.Outstanding < 1 || o.Outstanding > 10000:
@@ -139,6 +146,9 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	if err := o.Validate(); err != nil {
 		return Result{}, err
 	}
+	if o.Client {
+		return runClient(ctx, o)
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	b := &budget{noCount: o.Requests <= 0, noBytes: o.Bytes <= 0}
@@ -191,13 +201,17 @@ func Run(ctx context.Context, o Options) (Result, error) {
 		r.Bytes += tallies[i].bytes
 		all.add(&tallies[i].latency)
 	}
-	const us = 1e3
-	r.P50, r.P90, r.P99, r.P999 = all.quantile(0.5)/us, all.quantile(0.9)/us, all.quantile(0.99)/us, all.quantile(0.999)/us
-	r.Max = float64(all.max) / us
+	r.quantiles(&all)
 	if err := errors.Join(errs...); err != nil {
 		return r, err
 	}
 	return r, ctx.Err()
+}
+
+func (r *Result) quantiles(h *histogram) {
+	const us = 1e3
+	r.P50, r.P90, r.P99, r.P999 = h.quantile(0.5)/us, h.quantile(0.9)/us, h.quantile(0.99)/us, h.quantile(0.999)/us
+	r.Max = float64(h.max) / us
 }
 
 // selfCPU is the user and system time of this process in seconds.

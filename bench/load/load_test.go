@@ -32,6 +32,8 @@ func TestProduceArrives(t *testing.T) {
 		"pipelined": {Connections: 3, Outstanding: 8, RecordBytes: 100, BatchRecords: 1, Acks: 1},
 		"in turn":   {Connections: 3, Outstanding: 1, RecordBytes: 100, BatchRecords: 3, Acks: -1},
 		"acks=0":    {Connections: 2, Outstanding: 4, RecordBytes: 10, BatchRecords: 2, Acks: 0},
+		"client":    {Connections: 1, Outstanding: 1, RecordBytes: 100, BatchRecords: 1, Acks: 1, Client: true},
+		"paced":     {Connections: 1, Outstanding: 1, RecordBytes: 100, BatchRecords: 1, Acks: 1, Client: true, Rate: 5000},
 		"large":     {Connections: 2, Outstanding: 3, RecordBytes: 1000, BatchRecords: 200, Acks: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -55,7 +57,7 @@ func TestProduceArrives(t *testing.T) {
 			ends := endOffsets(ctx, t, o)
 			sum := int64(0)
 			for _, e := range ends {
-				if e == 0 {
+				if e == 0 && !o.Client { // it fills one partition's batch, then another's
 					t.Errorf("a partition got nothing: %v", ends)
 				}
 				sum += e

@@ -35,6 +35,10 @@ func Rows() []Row {
 			RecordBytes: recordBytes, BatchRecords: batchRecords, Acks: acks, Bytes: bigRunBytes,
 		}
 	}
+	client := produce(1, 1, 1, 12, 100, 1, 1)
+	client.Client = true
+	paced := client
+	paced.Rate = 10000
 	fetch := produce(4, 1, 1, 12, kib, 200, 1)
 	fetch.Fetch, fetch.FetchBytes, fetch.Bytes = true, 1<<20, 0
 	return []Row{
@@ -57,6 +61,14 @@ func Rows() []Row {
 		{
 			Name: "fetch", Text: "Fetch of 1 MiB, records of 1 KiB in batches of 200, hot, 4 connections, 12 partitions",
 			Load: fetch,
+		},
+		{
+			Name: "client", Text: "Produce with franz-go's client, records of 100 B (requests here are records), linger 0, 12 partitions, acks=1",
+			Load: client,
+		},
+		{
+			Name: "paced", Text: "the same with 10,000 records/s: latency",
+			Load: paced,
 		},
 		{
 			Name: "durable", Text: "Produce, 1 record of 100 B per request, 64 connections x 1 outstanding, 64 partitions, acks=1, on the disk",

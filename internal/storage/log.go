@@ -39,8 +39,8 @@ type Log struct {
 	// sinceSnapshot counts the bytes written since the newest snapshot.
 	sinceSnapshot int64
 
-	// small counts small writes since the last sync began, for mapAhead; negative while
-	// mapping is not to be tried.
+	// small counts small writes in a row since the last sync began, for mapAhead; negative
+	// while mapping is not to be tried.
 	small int
 
 	recent *recentBatches

@@ -32,7 +32,7 @@ type Options struct {
 	// ProducerIDExpiration is how long the state of a silent idempotent producer is kept
 	// (producer.id.expiration.ms; default 24 hours).
 	ProducerIDExpiration time.Duration
-	// MapAfter is after how many small writes since a sync the log is written through memory
+	// MapAfter is after how many small writes in a row the log is written through memory
 	// (default 32; negative: never). See tail.go.
 	MapAfter int
 	// MapBytes is how far the active segment is prewritten with zeros for that (default

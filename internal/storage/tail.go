@@ -19,8 +19,8 @@ import (
 // for recovery and for Kafka's tools, and closing, rolling and idling cut them off.
 //
 // Large writes go to the file as before, over the zeros if there are any. A mapping is made
-// after some small writes between two syncs and given up when there are fewer: a sync
-// makes the next store into each page a fault, which may even wait for the disk, so that
+// after some small writes in a row, since zeros that large ones overwrite are work for
+// nothing, with no sync among them, and given up when a sync finds fewer: a sync makes the next store into each page a fault, which may even wait for the disk, so that
 // a log that is synced with every write is faster without. Mappings are bounded in
 // number, and ten thousand logs that are written now and then cost nothing.
 
@@ -29,7 +29,7 @@ const (
 	// faults and the zeros of its pages cost more than the system call that they spare
 	// (BenchmarkSmallAppend: equal between 4 and 8 KiB).
 	mappedWriteBytes = 4 << 10
-	// defaultMapAfter is how many small writes between two syncs are worth a mapping.
+	// defaultMapAfter is how many small writes in a row, without a sync, are worth a mapping.
 	defaultMapAfter = 32
 	// defaultMapBytes is how far ahead a log is prewritten: what a crash leaves as zeros,
 	// what a mapped log takes of the process's resident pages at most.
@@ -47,9 +47,9 @@ var zeros [64 << 10]byte
 func (l *Log) put(s *segment, h *handle, b []byte) error {
 	n := int64(len(b))
 	if n > mappedWriteBytes {
+		l.small = min(l.small, 0)
 		if s.size+n > s.mapEnd {
 			s.unmap()
-			l.small = 0
 		}
 	} else {
 		l.small++

@@ -85,6 +85,12 @@ func TestMappedTail(t *testing.T) {
 		check(true, -1) // written since the sync
 		l.Idle()
 		check(false, 0)
+		for range 5 { // small and large in turn: never three in a row
+			add(batchSpec{})
+			add(batchSpec{})
+			add(batchSpec{size: 5 << 10})
+		}
+		check(false, 0)
 		for range 3 {
 			add(batchSpec{})
 		}

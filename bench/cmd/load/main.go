@@ -42,6 +42,8 @@ func run(ctx context.Context) error {
 	flag.StringVar(&o.Addr, "addr", "", "a broker that runs already, instead of -side")
 	flag.StringVar(&o.Prefix, "prefix", "bench", "with -addr: topics are named PREFIX-0, PREFIX-1, ... and created")
 	flag.BoolVar(&o.Fetch, "fetch", false, "read instead of producing")
+	flag.BoolVar(&o.Client, "client", false, "produce through franz-go's client; requests are records")
+	flag.IntVar(&o.Rate, "rate", 0, "with -client: records per second; 0: no limit")
 	flag.IntVar(&o.Connections, "connections", 16, "connections")
 	flag.IntVar(&o.Outstanding, "outstanding", 16, "requests outstanding per connection")
 	flag.IntVar(&o.Topics, "topics", 1, "topics")
