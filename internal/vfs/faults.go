@@ -4,6 +4,7 @@ import (
 	"io"
 	"path"
 	"path/filepath"
+	"strings"
 	"sync"
 )
 
@@ -28,6 +29,8 @@ const (
 	OpDatasync Op = "datasync"
 	OpSize     Op = "size"
 	OpClose    Op = "close"
+	OpAllocate Op = "allocate"
+	OpSpace    Op = "space"
 )
 
 // Rule says which operations fail, and how. Fields must not change after Add.
@@ -36,6 +39,8 @@ type Rule struct {
 	Op Op
 	// Path is a pattern of path.Match for the last element of the name; "" matches all.
 	Path string
+	// Under is a directory: only names in it, or anywhere below, match; "" matches all.
+	Under string
 	// Skip lets this many matches pass first.
 	Skip int
 	// Times is how many matches are hit after that; 0 means all.
@@ -44,6 +49,9 @@ type Rule struct {
 	Short int
 	// Err is returned; nil lets the operation go on after Hook.
 	Err error
+	// Lie makes the operations that only make things durable (sync, datasync, syncdir,
+	// syncfs) report success without doing anything, where Err is nil.
+	Lie bool
 	// Hook, if set, runs at each hit before anything else, without a lock: to delay, to
 	// clone the disk, to look.
 	Hook func(op Op, name string)
@@ -93,6 +101,9 @@ func (f *Faults) hit(op Op, name string) *Rule {
 		if ok, _ := path.Match(s.Path, filepath.Base(name)); s.Path != "" && !ok {
 			continue
 		}
+		if s.Under != "" && name != s.Under && !strings.HasPrefix(name, s.Under+"/") {
+			continue
+		}
 		s.seen++
 		if s.seen > s.Skip && (s.Times == 0 || s.seen <= s.Skip+s.Times) {
 			r = &s.Rule
@@ -104,6 +115,14 @@ func (f *Faults) hit(op Op, name string) *Rule {
 		r.Hook(op, name)
 	}
 	return r
+}
+
+// sync runs a sync, unless a rule fails it or pretends it.
+func (f *Faults) sync(op Op, name string, do func() error) error {
+	if r := f.hit(op, name); r != nil && (r.Err != nil || r.Lie) {
+		return r.Err
+	}
+	return do()
 }
 
 func (f *Faults) check(op Op, name string) error {
@@ -185,25 +204,24 @@ func (f *Faults) Stat(name string) (Info, error) {
 
 // SyncDir implements FS.
 func (f *Faults) SyncDir(dir string) error {
-	if err := f.check(OpSyncDir, dir); err != nil {
-		return err
-	}
-	return f.fs.SyncDir(dir)
+	return f.sync(OpSyncDir, dir, func() error { return f.fs.SyncDir(dir) })
 }
 
 // SyncFS implements FS.
 func (f *Faults) SyncFS(dir string) error {
-	if err := f.check(OpSyncFS, dir); err != nil {
-		return err
-	}
-	return f.fs.SyncFS(dir)
+	return f.sync(OpSyncFS, dir, func() error { return f.fs.SyncFS(dir) })
 }
 
 // Lock implements FS.
 func (f *Faults) Lock(name string) (io.Closer, error) { return f.fs.Lock(name) }
 
 // Space implements FS.
-func (f *Faults) Space(dir string) (Space, error) { return f.fs.Space(dir) }
+func (f *Faults) Space(dir string) (Space, error) {
+	if err := f.check(OpSpace, dir); err != nil {
+		return Space{}, err
+	}
+	return f.fs.Space(dir)
+}
 
 // DeviceID implements FS.
 func (f *Faults) DeviceID(dir string) (string, error) { return f.fs.DeviceID(dir) }
@@ -240,17 +258,11 @@ func (f *faultFile) Truncate(size int64) error {
 }
 
 func (f *faultFile) Sync() error {
-	if err := f.fs.check(OpSync, f.name); err != nil {
-		return err
-	}
-	return f.File.Sync()
+	return f.fs.sync(OpSync, f.name, f.File.Sync)
 }
 
 func (f *faultFile) Datasync() error {
-	if err := f.fs.check(OpDatasync, f.name); err != nil {
-		return err
-	}
-	return f.File.Datasync()
+	return f.fs.sync(OpDatasync, f.name, f.File.Datasync)
 }
 
 func (f *faultFile) Size() (int64, error) {
@@ -267,3 +279,12 @@ func (f *faultFile) Close() error {
 	}
 	return f.File.Close()
 }
+
+func (f *faultFile) allocate(size int64) error {
+	if err := f.fs.check(OpAllocate, f.name); err != nil {
+		return err
+	}
+	return Allocate(f.File, size)
+}
+
+func (f *faultFile) dropCache() error { return DropCache(f.File) }

@@ -26,6 +26,8 @@ type Mem struct {
 		root  *memNode
 		locks map[string]bool
 		space Space
+		// capacity limits what all files hold together; 0 is no limit.
+		capacity int64
 	}
 	device string
 }
@@ -38,6 +40,8 @@ type memNode struct {
 	// differ at most in [dirtyLo, dirtyHi) and in length.
 	data, durable    []byte
 	dirtyLo, dirtyHi int64
+	// reserved is the room that the file takes at least.
+	reserved int64
 
 	// A directory (children is nil for files): names now, durable names, and the
 	// changes that lead from the durable names to those of now, in order.
@@ -126,7 +130,7 @@ func (m *Mem) clone(rng *rand.Rand, crash bool) *Mem {
 	defer m.mu.Unlock()
 	c := NewMem()
 	c.device = m.device
-	c.mu.space = m.mu.space
+	c.mu.space, c.mu.capacity = m.mu.space, m.mu.capacity
 	c.mu.root = m.mu.root.clone(rng, crash)
 	return c
 }
@@ -137,7 +141,7 @@ func (n *memNode) clone(rng *rand.Rand, crash bool) *memNode {
 		if crash {
 			data = n.crashData(rng)
 		}
-		return &memNode{data: data, durable: slices.Clone(data)}
+		return &memNode{data: data, durable: slices.Clone(data), reserved: n.reserved}
 	}
 	names := n.children
 	if crash {
@@ -193,7 +197,30 @@ func (n *memNode) crashData(rng *rand.Rand) []byte {
 func (m *Mem) SetSpace(s Space) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.mu.space = s
+	m.mu.space, m.mu.capacity = s, 0
+}
+
+// SetCapacity gives the disk a size in bytes: writes beyond it fail with ENOSPC, having
+// written what still fitted, and Space reports what is left. 0 takes the limit away.
+func (m *Mem) SetCapacity(size int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.mu.capacity = size
+}
+
+// freeLocked is what is left of the capacity; it may be negative after SetCapacity.
+func (m *Mem) freeLocked() int64 { return m.mu.capacity - m.mu.root.used() }
+
+// used is the room that the files of a tree take.
+func (n *memNode) used() int64 {
+	if !n.isDir() {
+		return max(int64(len(n.data)), n.reserved)
+	}
+	var sum int64
+	for _, c := range n.children {
+		sum += c.used()
+	}
+	return sum
 }
 
 func pathErr(op, name string, err error) error {
@@ -245,7 +272,7 @@ func (m *Mem) Create(name string) (File, error) {
 		return nil, pathErr("create", name, fmt.Errorf("is a directory"))
 	default:
 		n.touch(0, int64(len(n.data)))
-		n.data = nil
+		n.data, n.reserved = nil, 0
 	}
 	return &memFile{fs: m, name: name, node: n, writable: true}, nil
 }
@@ -450,6 +477,9 @@ func (l *memLock) Close() error {
 func (m *Mem) Space(string) (Space, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.mu.capacity > 0 {
+		return Space{Total: m.mu.capacity, Free: max(m.freeLocked(), 0)}, nil
+	}
 	return m.mu.space, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"io"
 	"io/fs"
 	"sync/atomic"
+	"syscall"
 )
 
 // memFile is one handle of a file of Mem.
@@ -59,10 +60,35 @@ func (f *memFile) WriteAt(p []byte, off int64) (int, error) {
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
 	end := off + int64(len(p))
-	f.resizeLocked(max(end, int64(len(f.node.data))))
-	copy(f.node.data[off:], p)
-	f.node.touch(off, end)
-	return len(p), nil
+	var full error
+	if have := max(int64(len(f.node.data)), f.node.reserved); f.fs.mu.capacity > 0 && end > have {
+		if room := max(f.fs.freeLocked(), 0); end-have > room {
+			end = max(have+room, off)
+			full = pathErr("write", f.name, syscall.ENOSPC)
+		}
+	}
+	n := int(min(end-off, int64(len(p))))
+	if n > 0 {
+		f.resizeLocked(max(end, int64(len(f.node.data))))
+		copy(f.node.data[off:], p[:n])
+		f.node.touch(off, end)
+	}
+	return n, full
+}
+
+// allocate implements Allocate.
+func (f *memFile) allocate(size int64) error {
+	if err := f.check("allocate", true); err != nil {
+		return err
+	}
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	have := max(int64(len(f.node.data)), f.node.reserved)
+	if f.fs.mu.capacity > 0 && size-have > f.fs.freeLocked() {
+		return pathErr("allocate", f.name, syscall.ENOSPC)
+	}
+	f.node.reserved = max(f.node.reserved, size)
+	return nil
 }
 
 // resizeLocked cuts the content, or grows it with zeros.
@@ -93,6 +119,7 @@ func (f *memFile) Truncate(size int64) error {
 		f.node.touch(size, have)
 	}
 	f.resizeLocked(size)
+	f.node.reserved = min(f.node.reserved, size)
 	return nil
 }
 

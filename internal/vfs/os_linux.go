@@ -15,3 +15,28 @@ func datasync(f *os.File) error {
 func syncfs(d *os.File) error {
 	return ignoringEINTR(func() error { return unix.Syncfs(int(d.Fd())) })
 }
+
+// allocate reserves blocks and keeps the size: a copy of the directory stays small.
+func (f osFile) allocate(size int64) error {
+	if size <= 0 {
+		return nil
+	}
+	err := ignoringEINTR(func() error { return unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, size) })
+	switch err {
+	case nil:
+		return nil
+	case unix.EOPNOTSUPP, unix.ENOSYS:
+		return allocateByWriting(f, size)
+	}
+	_ = f.Truncate(0) // some file systems keep what they got
+	return &os.PathError{Op: "fallocate", Path: f.Name(), Err: err}
+}
+
+// dropCache asks the kernel to forget the clean pages of the file.
+func (f osFile) dropCache() error {
+	err := ignoringEINTR(func() error { return unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED) })
+	if err != nil {
+		return &os.PathError{Op: "fadvise", Path: f.Name(), Err: err}
+	}
+	return nil
+}

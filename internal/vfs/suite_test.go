@@ -32,6 +32,7 @@ func TestSuite(t *testing.T) {
 				{"Lock", testLock},
 				{"Syncs", testSyncs},
 				{"WholeFiles", testWholeFiles},
+				{"Allocate", testAllocate},
 			} {
 				t.Run(c.name, func(t *testing.T) {
 					fsys, dir := impl.make(t)

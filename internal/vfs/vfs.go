@@ -151,10 +151,13 @@ func WriteFile(fs FS, name string, b []byte, durable bool) error {
 		return err
 	}
 	if _, err = f.WriteAt(b, 0); err == nil && durable {
-		err = f.Sync()
+		err = Synced(f.Sync())
 	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
+	}
+	if NoSpace(err) {
+		_ = fs.Remove(tmp) // half a file takes room that others need
 	}
 	if err != nil {
 		return err
@@ -163,7 +166,7 @@ func WriteFile(fs FS, name string, b []byte, durable bool) error {
 		return err
 	}
 	if durable {
-		return fs.SyncDir(dirOf(name))
+		return Synced(fs.SyncDir(dirOf(name)))
 	}
 	return nil
 }
