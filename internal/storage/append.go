@@ -6,6 +6,7 @@ import (
 
 	"github.com/kalda-io/kalda/internal/model"
 	"github.com/kalda-io/kalda/internal/record"
+	"github.com/kalda-io/kalda/internal/vfs"
 	"github.com/kalda-io/kalda/kerr"
 )
 
@@ -176,6 +177,14 @@ func (l *Log) write(b []byte) error {
 	if err != nil {
 		return l.undoStaged(err, nil)
 	}
+	if l.torn {
+		if err := l.cutBack(h); err != nil {
+			if !vfs.NoSpace(err) {
+				err = l.fail(err)
+			}
+			return l.undoStaged(err, nil)
+		}
+	}
 	if _, err := h.f.WriteAt(b, s.size); err != nil {
 		return l.undoStaged(err, h)
 	}
@@ -227,16 +236,30 @@ func (l *Log) undoStaged(err error, h *handle) error {
 	l.dropStaged()
 	l.stagedEnd = l.end
 	if h != nil {
-		// The cut is synced: bytes of the failed batch that came back after a power cut,
-		// among later ones, could pass for the log.
-		if terr := h.f.Truncate(l.active().size); terr != nil {
-			return l.fail(errors.Join(err, terr))
-		}
-		if serr := h.f.Datasync(); serr != nil {
-			return l.fail(errors.Join(err, serr))
+		l.torn = true
+		if cerr := l.cutBack(h); cerr != nil && !vfs.NoSpace(cerr) {
+			return l.fail(errors.Join(err, cerr))
 		}
 	}
 	return storageError("write to "+l.partition.String(), err)
+}
+
+// cutBack removes what a failed write may have left behind the last good batch. The cut is
+// synced: bytes of the failed batch that came back after a power cut, among later ones,
+// could pass for the log. Where there is not even room for that (a file system that
+// copies on write) the bytes stay, unseen, until the next write or roll tries again.
+func (l *Log) cutBack(h *handle) error {
+	if !l.torn {
+		return nil
+	}
+	if err := h.f.Truncate(l.active().size); err != nil {
+		return err
+	}
+	if err := vfs.Synced(h.f.Datasync()); err != nil {
+		return err
+	}
+	l.torn = false
+	return nil
 }
 
 func (l *Log) dropStaged() {

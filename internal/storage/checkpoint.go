@@ -212,7 +212,7 @@ func (d *Dir) appendCheckpoint(e CheckpointEntry, forgotten bool) error {
 	b := appendCheckpoint(nil, &e, forgotten)
 	_, err := d.ckpt.f.WriteAt(b, d.ckpt.size)
 	if err == nil {
-		err = d.ckpt.f.Datasync()
+		err = vfs.Synced(d.ckpt.f.Datasync())
 	}
 	if err != nil {
 		return storageError("append to checkpoints", err)

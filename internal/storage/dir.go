@@ -96,6 +96,11 @@ type Dir struct {
 	class    Class
 	deviceID string
 	lock     io.Closer
+	// reread: what the kernel has in memory of the directory's files may not be on the
+	// disk.
+	reread bool
+	// fresh: OpenDir made the directory. runLost: its run.meta was missing or damaged.
+	fresh, runLost bool
 	// damagedCheckpoints counts records of checkpoints that could not be read at open.
 	damagedCheckpoints int
 
@@ -199,14 +204,13 @@ func (d *Dir) load() error {
 	if d.deviceID, err = d.fs.DeviceID(d.path); err != nil {
 		return storageError("log directory", err)
 	}
-	fresh, err := d.loadMeta()
-	if err != nil {
+	if d.fresh, err = d.loadMeta(); err != nil {
 		return err
 	}
 	if err := d.loadCheckpoints(); err != nil {
 		return err
 	}
-	d.class, err = d.classify(fresh)
+	d.class, err = d.classify()
 	if err != nil {
 		return err
 	}
@@ -234,7 +238,7 @@ func (d *Dir) loadMeta() (fresh bool, err error) {
 		if err := writeProps(d.fs, d.file(metaFile), p); err != nil {
 			return false, storageError("write "+metaFile, err)
 		}
-		return true, storageError("sync log directory", d.fs.SyncDir(filepath.Dir(d.path)))
+		return true, storageError("sync log directory", vfs.Synced(d.fs.SyncDir(filepath.Dir(d.path))))
 	case err != nil:
 		return false, storageError("read "+metaFile, err)
 	}
@@ -249,8 +253,9 @@ func (d *Dir) loadMeta() (fresh bool, err error) {
 }
 
 // classify decides the Class from run.meta, the clean marker and the I/O error marker.
-func (d *Dir) classify(fresh bool) (Class, error) {
-	if _, err := d.fs.Stat(d.file(ioErrorFile)); err == nil {
+func (d *Dir) classify() (Class, error) {
+	if d.ioErrorHere() {
+		d.reread = true
 		return Suspect, d.loadRun(true)
 	}
 	if err := d.loadRun(false); err != nil {
@@ -271,7 +276,7 @@ func (d *Dir) classify(fresh bool) (Class, error) {
 	case !errors.Is(err, fs.ErrNotExist):
 		return Suspect, storageError("read "+cleanFile, err)
 	}
-	if fresh {
+	if d.fresh {
 		return Clean, nil
 	}
 	m := &d.run.meta
@@ -289,6 +294,7 @@ func isCorrupt(err error) bool {
 // loadRun reads run.meta. A missing one is that of a directory that never registered.
 func (d *Dir) loadRun(tolerant bool) error {
 	p, err := readProps(d.fs, d.file(runFile))
+	d.runLost = errors.Is(err, fs.ErrNotExist) || isCorrupt(err)
 	if errors.Is(err, fs.ErrNotExist) || tolerant && isCorrupt(err) {
 		return nil
 	}
@@ -297,6 +303,7 @@ func (d *Dir) loadRun(tolerant bool) error {
 	}
 	epoch, err := strconv.ParseInt(p.get("broker.epoch"), 10, 64)
 	if err != nil {
+		d.runLost = true
 		return &CorruptError{Path: d.file(runFile), Err: ErrFormat}
 	}
 	d.run.meta = RunMeta{BrokerEpoch: model.BrokerEpoch(epoch), BootID: p.get("boot.id"), DeviceID: p.get("device.id")}
@@ -310,6 +317,10 @@ func (d *Dir) loadRun(tolerant bool) error {
 // positive evidence.
 func (d *Dir) removeGone() error {
 	names, err := d.fs.List(d.file(partsDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return &CorruptError{Path: d.file(partsDir), Err: errors.New("missing, with all of its partitions: put the directory back, or remove " +
+			d.file(metaFile) + " to begin with an empty one")}
+	}
 	if err != nil {
 		return storageError("list partitions", err)
 	}
@@ -350,7 +361,7 @@ func (d *Dir) unmarkLocked() error {
 	}
 	err := d.fs.Remove(d.file(cleanFile))
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		err = d.fs.SyncDir(d.path)
+		err = vfs.Synced(d.fs.SyncDir(d.path))
 	}
 	if err != nil {
 		return storageError("remove clean marker", err)
@@ -374,6 +385,14 @@ func (d *Dir) Journal() *Journal { return d.journal }
 // Class says how the last run ended. With CrashSameBoot the tail may be trusted only if
 // every OpenLog succeeded and reported no damage.
 func (d *Dir) Class() Class { return d.class }
+
+// Fresh says that the directory did not exist, or held nothing of ours, before it was
+// opened.
+func (d *Dir) Fresh() bool { return d.fresh }
+
+// RunLost says that the directory does not know this broker's lives: it is new, it never
+// saw one, or the file that tells was lost or damaged.
+func (d *Dir) RunLost() bool { return d.runLost }
 
 // DamagedCheckpoints is how many checkpoint records could not be read at open; the logs
 // concerned are scanned whole.
@@ -430,27 +449,6 @@ func (d *Dir) writeRunLocked(m RunMeta) error {
 	return nil
 }
 
-// MarkIOError leaves a marker that makes the directory Suspect at its next opening, and
-// at all later ones until ClearIOError. To be written to the healthy directories when
-// one of a broker's fails.
-func (d *Dir) MarkIOError(what string) error {
-	p := props{{"what", strings.ReplaceAll(what, "\n", " ")}}
-	return storageError("write "+ioErrorFile, writeProps(d.fs, d.file(ioErrorFile), p))
-}
-
-// ClearIOError removes the marker once the tail was read again from the device, or
-// fetched again.
-func (d *Dir) ClearIOError() error {
-	err := d.fs.Remove(d.file(ioErrorFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err == nil {
-		err = d.fs.SyncDir(d.path)
-	}
-	return storageError("remove "+ioErrorFile, err)
-}
-
 // Partitions lists the partitions that the directory holds.
 func (d *Dir) Partitions() ([]model.Partition, error) {
 	names, err := d.fs.List(d.file(partsDir))
@@ -505,7 +503,7 @@ func (d *Dir) RemoveLog(p model.Partition) error {
 		return d.forget(p)
 	case err == nil:
 		// Once the rename is durable a crash cannot bring back half a partition.
-		err = d.fs.SyncDir(d.file(partsDir))
+		err = vfs.Synced(d.fs.SyncDir(d.file(partsDir)))
 	}
 	if err == nil {
 		err = d.forget(p)
@@ -528,7 +526,7 @@ func (d *Dir) CloseClean(entries []CheckpointEntry) error {
 		panic(fmt.Sprintf("storage: CloseClean with %v open", p))
 	}
 	d.run.Unlock()
-	if err := d.fs.SyncFS(d.path); err != nil {
+	if err := vfs.Synced(d.fs.SyncFS(d.path)); err != nil {
 		return errors.Join(storageError("sync log directory", err), d.Close())
 	}
 	if err := d.checkpoint(entries); err != nil {

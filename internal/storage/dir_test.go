@@ -110,7 +110,7 @@ func TestClass(t *testing.T) {
 		t.Fatalf("run.meta %+v", got)
 	}
 	ok(t, d.SetBrokerEpoch(7))
-	ok(t, d.MarkIOError("EIO on\nsdb"))
+	ok(t, d.MarkIOError(IOError{What: "EIO on\nsdb"}))
 	ok(t, d.CloseClean(nil))
 	d = reopen("c", Suspect)
 	ok(t, d.ClearIOError())

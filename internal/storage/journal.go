@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"strings"
 	"sync"
-	"syscall"
 
 	"github.com/kalda-io/kalda/internal/model"
 	"github.com/kalda-io/kalda/internal/vfs"
@@ -233,7 +232,7 @@ func (j *Journal) Append(b []byte) (ok bool, err error) {
 	if _, err := f.f.WriteAt(b, f.end); err != nil {
 		return false, j.unlessFull("append to journal", err) // what it wrote of it is void: an append goes there again
 	}
-	if err := f.f.Datasync(); err != nil {
+	if err := vfs.Synced(f.f.Datasync()); err != nil {
 		return false, j.fail("append to journal", err)
 	}
 	f.end += int64(len(b))
@@ -331,7 +330,7 @@ func (j *Journal) create() (*journalFile, error) {
 		if err := j.d.fs.MkdirAll(j.path("")); err != nil {
 			return nil, j.unlessFull("create journal", err)
 		}
-		if err := j.d.fs.SyncDir(j.d.path); err != nil {
+		if err := vfs.Synced(j.d.fs.SyncDir(j.d.path)); err != nil {
 			return nil, j.fail("create journal", err)
 		}
 		j.made = true
@@ -341,7 +340,7 @@ func (j *Journal) create() (*journalFile, error) {
 	if f.f, err = j.d.fs.Create(f.name); err != nil {
 		return nil, j.unlessFull("create journal", err)
 	}
-	if err := j.d.fs.SyncDir(j.path("")); err != nil {
+	if err := vfs.Synced(j.d.fs.SyncDir(j.path(""))); err != nil {
 		return nil, j.fail("create journal", err)
 	}
 	return f, nil
@@ -367,7 +366,7 @@ func (j *Journal) grow(f **journalFile, n int64) error {
 			return j.unlessFull("extend journal", err)
 		}
 	}
-	if err := g.f.Sync(); err != nil {
+	if err := vfs.Synced(g.f.Sync()); err != nil {
 		return j.fail("extend journal", err)
 	}
 	g.size = size
@@ -376,7 +375,7 @@ func (j *Journal) grow(f **journalFile, n int64) error {
 
 // unlessFull is nil for a full disk: the logs sync their own files then.
 func (j *Journal) unlessFull(what string, err error) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+	if vfs.NoSpace(err) {
 		return nil
 	}
 	return j.fail(what, err)
@@ -461,7 +460,7 @@ var errJournalClosed = errors.New("the journal is closed")
 func (j *Journal) void(f *journalFile) (err error) {
 	j.generation++
 	if _, err = f.f.WriteAt(journalHeader(j.generation), 0); err == nil {
-		err = f.f.Datasync()
+		err = vfs.Synced(f.f.Datasync())
 	}
 	return storageError("close journal", err)
 }

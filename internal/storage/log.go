@@ -60,6 +60,8 @@ type Log struct {
 	syncing bool
 	// lateSync: recovery leaves the sync to SyncOpened; owesSync: it did.
 	lateSync, owesSync bool
+	// torn: bytes of a failed write may lie behind the active segment's last batch.
+	torn bool
 	// cuts counts truncations, so that a sync begun before one proves nothing after it.
 	cuts uint32
 

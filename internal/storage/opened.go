@@ -48,7 +48,7 @@ func (d *Dir) SyncOpened(logs []*Log) error {
 		}
 		written = append(written, l)
 	}
-	err := storageError("sync log directory", d.fs.SyncFS(d.path))
+	err := storageError("sync log directory", vfs.Synced(d.fs.SyncFS(d.path)))
 	for _, l := range written {
 		if err != nil {
 			_ = l.fail(err)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/kalda-io/kalda/internal/model"
 	"github.com/kalda-io/kalda/internal/record"
+	"github.com/kalda-io/kalda/internal/vfs"
 	"github.com/kalda-io/kalda/kerr"
 )
 
@@ -65,6 +66,18 @@ func (l *Log) Roll() error {
 	s := l.active()
 	if s.size == 0 {
 		return nil
+	}
+	if l.torn { // a closed segment is as long as its batches
+		h, err := l.open(s)
+		if err == nil {
+			err = l.cutBack(h)
+		}
+		if err != nil && !vfs.NoSpace(err) {
+			return l.fail(err)
+		}
+		if err != nil {
+			return storageError("cut segment", err)
+		}
 	}
 	if err := l.sealSegment(s); err != nil {
 		return err
@@ -197,7 +210,7 @@ func (l *Log) persistActive() error {
 	if _, err := l.open(s); err != nil {
 		return err
 	}
-	return storageError("sync log directory", l.fs.SyncDir(l.path))
+	return storageError("sync log directory", vfs.Synced(l.fs.SyncDir(l.path)))
 }
 
 // DeleteOld deletes whole segments below the high watermark hw that are older than
@@ -367,7 +380,7 @@ func (l *Log) truncate(offset model.Offset) error {
 		return err
 	}
 	if len(later) > 0 {
-		if err := l.fs.SyncDir(l.path); err != nil {
+		if err := vfs.Synced(l.fs.SyncDir(l.path)); err != nil {
 			return storageError("sync log directory", err)
 		}
 	}
@@ -454,7 +467,7 @@ func (l *Log) cutSegment(s *segment, size int64, c chainPoint) error {
 	if err := l.fs.Remove(l.segPath(s, sumsSuffix)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return storageError("truncate segment", err)
 	}
-	s.size = size
+	s.size, l.torn = size, false
 	kept := c.sums
 	s.sums = &kept
 	s.firstTs, s.firstKnown = c.firstTs, size > 0
@@ -475,7 +488,7 @@ func (l *Log) syncAll() error {
 		if err != nil {
 			return err
 		}
-		if err := h.f.Sync(); err != nil {
+		if err := vfs.Synced(h.f.Sync()); err != nil {
 			return storageError("sync segment", err)
 		}
 	}
@@ -486,10 +499,10 @@ func (l *Log) syncAll() error {
 		h.release()
 	}
 	l.unsynced = nil
-	if err := l.fs.SyncDir(l.path); err != nil {
+	if err := vfs.Synced(l.fs.SyncDir(l.path)); err != nil {
 		return storageError("sync log directory", err)
 	}
-	if err := l.fs.SyncDir(l.dir.file(partsDir)); err != nil {
+	if err := vfs.Synced(l.fs.SyncDir(l.dir.file(partsDir))); err != nil {
 		return storageError("sync log directory", err)
 	}
 	l.dirDirty, l.parentDirty = false, false

@@ -241,6 +241,11 @@ func (l *Log) scanSegment(s *segment, found int64, buf []byte, r *Recovery) (who
 	if err != nil {
 		return false, err
 	}
+	if l.dir.reread {
+		if err := vfs.DropCache(h.f); err != nil {
+			return false, storageError("recover segment", err)
+		}
+	}
 	w := &walker{buf: buf}
 	w.reset(h.f, found)
 	for {

@@ -77,12 +77,12 @@ func (l *Log) BeginSync() (Sync, bool) {
 // the pages it could not write.
 func (s Sync) Run() error {
 	for _, h := range s.closed {
-		if err := h.f.Datasync(); err != nil {
+		if err := vfs.Synced(h.f.Datasync()); err != nil {
 			return storageError("sync segment", err)
 		}
 	}
 	if s.active != nil {
-		if err := s.active.f.Datasync(); err != nil {
+		if err := vfs.Synced(s.active.f.Datasync()); err != nil {
 			return storageError("sync segment", err)
 		}
 	}
@@ -97,12 +97,12 @@ func (s Sync) Run() error {
 		}
 	}
 	if s.dir || len(s.writes) > 0 || len(s.sides) > 0 {
-		if err := s.fs.SyncDir(s.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := vfs.Synced(s.fs.SyncDir(s.path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return storageError("sync log directory", err)
 		}
 	}
 	if s.newDir {
-		if err := s.fs.SyncDir(s.parent); err != nil {
+		if err := vfs.Synced(s.fs.SyncDir(s.parent)); err != nil {
 			return storageError("sync log directory", err)
 		}
 	}
@@ -121,10 +121,13 @@ func (s Sync) write(w sideWrite) error {
 		return err
 	}
 	if _, err = f.WriteAt(w.data, 0); err == nil {
-		err = f.Sync()
+		err = vfs.Synced(f.Sync())
 	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
+	}
+	if vfs.NoSpace(err) {
+		_ = s.fs.Remove(name + ".tmp") // half a file takes room that others need
 	}
 	if err == nil {
 		err = s.fs.Rename(name+".tmp", name)
@@ -141,7 +144,7 @@ func syncFile(fsys vfs.FS, name string) error {
 	if err != nil {
 		return err
 	}
-	err = f.Sync()
+	err = vfs.Synced(f.Sync())
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
@@ -150,8 +153,14 @@ func syncFile(fsys vfs.FS, name string) error {
 
 // EndSync takes the result of Run. Success advances FlushedOffset to the log end of
 // BeginSync, unless the log was truncated meanwhile. An error is final: the log fails.
+// Only where there was no room for a file beside the log, when all that was synced is
+// synced, the log goes on, and the next BeginSync has all of it again.
 func (l *Log) EndSync(s Sync, err error) error {
 	l.syncing = false
+	if vfs.NoSpace(err) && !l.closed {
+		l.takeBack(s)
+		return err
+	}
 	for _, h := range s.closed {
 		h.release()
 	}
@@ -179,4 +188,18 @@ func (l *Log) EndSync(s Sync, err error) error {
 		l.addSnapshot(s.snapshot)
 	}
 	return nil
+}
+
+// takeBack makes the work of s part of the next sync.
+func (l *Log) takeBack(s Sync) {
+	l.unsynced = append(s.closed, l.unsynced...)
+	l.unsyncedSides = append(s.sides, l.unsyncedSides...)
+	l.dirDirty, l.parentDirty = l.dirDirty || s.dir, l.parentDirty || s.newDir
+	l.epochs.dirty = l.epochs.dirty || s.epochs
+	if s.snapshot >= 0 {
+		l.producers.changed = true // the next one is due when enough was written again
+	}
+	if s.active != nil {
+		s.active.release()
+	}
 }
