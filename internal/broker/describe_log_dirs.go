@@ -45,8 +45,13 @@ func (b *Broker) describeLogDirs(p *wire.Pending, req *kmsg.DescribeLogDirsReque
 	for _, d := range b.o.Replicas.Dirs() {
 		rd := kmsg.NewDescribeLogDirsResponseDir()
 		rd.Dir = d.Path
-		if s, err := d.Space(); err == nil {
+		if d.Offline != nil {
+			rd.ErrorCode = kerr.KafkaStorageError.Code
+		} else if s, err := d.Space(); err == nil {
 			rd.TotalBytes, rd.UsableBytes = s.Total, s.Free
+		}
+		if ours && d.Room != replica.RoomEnough {
+			rd.UnknownTags.Set(wire.TagDirectoryRoom, []byte(d.Room.String()))
 		}
 		names := make([]string, 0, len(byDir[d.Path]))
 		for name := range byDir[d.Path] {

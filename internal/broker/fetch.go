@@ -458,7 +458,7 @@ func (fs *fetchState) encodePart(out []byte, p *wire.Pending, f *fetchPart) []by
 		f.result.View.Release()
 		if err != nil {
 			// The answer for this partition is begun again without data.
-			fs.b.logError("records cannot be read", err, "partition", f.part.TP.String())
+			f.part.ReadFailed(err)
 			f.err = kerr.KafkaStorageError
 			f.result = replica.ReadResult{}
 			return fs.encodePart(out[:mark], p, f)

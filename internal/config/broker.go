@@ -87,6 +87,9 @@ type BrokerOptions struct {
 	// ProducerIDExpiration forgets producers that are silent for that long.
 	ProducerIDExpiration time.Duration
 
+	// DiskSoft and DiskHard are the limits of free space of the log directories' volumes.
+	DiskSoft, DiskHard FreeSpace
+
 	// Group are the settings of groups and their offsets.
 	Group GroupOptions
 }
@@ -169,6 +172,9 @@ func brokerBindings() []binding[BrokerOptions] {
 
 		{"log.retention.check.interval.ms", "RetentionCheckInterval", func(o *o, v Value) { o.RetentionCheckInterval = v.Duration() }},
 		{"producer.id.expiration.ms", "ProducerIDExpiration", func(o *o, v Value) { o.ProducerIDExpiration = v.Duration() }},
+
+		{"kalda.disk.soft", "DiskSoft", func(o *o, v Value) { o.DiskSoft = v.FreeSpace() }},
+		{"kalda.disk.hard", "DiskHard", func(o *o, v Value) { o.DiskHard = v.FreeSpace() }},
 
 		{"group.min.session.timeout.ms", "Group.MinSessionTimeout", func(o *o, v Value) { o.Group.MinSessionTimeout = v.Duration() }},
 		{"group.max.session.timeout.ms", "Group.MaxSessionTimeout", func(o *o, v Value) { o.Group.MaxSessionTimeout = v.Duration() }},

@@ -165,6 +165,7 @@ func atLeast(lo float64) Rule           { return Rule{Lo: lo, HasLo: true} }
 func between(lo, hi float64) Rule       { return Rule{Lo: lo, Hi: hi, HasLo: true, HasHi: true} }
 func oneOf(values ...string) Rule       { return Rule{Values: values} }
 func checked(f func(string) error) Rule { return Rule{Check: f} }
+func freeSpace() Rule                   { return Rule{NotEmpty: true, Check: checkFreeSpace} }
 
 // String describes the rule for the reference page; "" when there is none.
 func (r Rule) String() string {

@@ -469,10 +469,11 @@ func (s *shard[C]) append(records []record.Record) error {
 }
 
 // appendError says what clients are to make of a failed append (Kafka's
-// CoordinatorOperationExceptionHelper).
+// CoordinatorOperationExceptionHelper, but for storage errors: Kafka's NOT_COORDINATOR
+// would say that the shard is elsewhere, and a full disk passes where it is).
 func (s *shard[C]) appendError(err error) error {
 	switch {
-	case errors.Is(err, kerr.NotLeaderOrFollower), errors.Is(err, kerr.KafkaStorageError), errors.Is(err, kerr.FencedLeaderEpoch):
+	case errors.Is(err, kerr.NotLeaderOrFollower), errors.Is(err, kerr.FencedLeaderEpoch):
 		return fmt.Errorf("append: %w: %w", kerr.NotCoordinator, err)
 	case errors.Is(err, kerr.MessageTooLarge), errors.Is(err, kerr.RecordListTooLarge), errors.Is(err, kerr.InvalidFetchSize):
 		return fmt.Errorf("append: %w: %w", kerr.UnknownServerError, err)

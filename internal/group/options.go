@@ -40,6 +40,10 @@ type Options struct {
 	// TopicPartitions says how many partitions a topic has, 0 when there is none; it
 	// only serves the reasons in the rebalance history. nil leaves them out.
 	TopicPartitions func(topic string) int32
+	// Admit says why a partition of the offsets topic takes no records for now, for want of
+	// room; nil takes it to have room always. Requests that lead to records are refused then,
+	// before they change a group; heartbeats and questions go on.
+	Admit func(partition int32) error
 	// TopicID returns the id of a topic in an image that is at least as new as the shard's
 	// election, zero when there is none; nil takes each to exist. It serves to remove, once a
 	// shard is loaded, the offsets of topics whose deletion no coordinator has lived to see.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/hex"
+	"fmt"
 	"strings"
 	"sync/atomic"
 
@@ -21,6 +22,7 @@ import (
 type Service struct {
 	runtime    *coordinator.Runtime[*Call]
 	partitions func() int32
+	admit      func(partition int32) error // Options.Admit
 }
 
 // NewService returns a service without shards. partitions says how many partitions
@@ -33,6 +35,7 @@ func NewService(clock model.Clock, partitions func() int32, opts Options, runtim
 	opts = opts.withDefaults() // with a budget that all shards share
 	return &Service{
 		partitions: partitions,
+		admit:      opts.Admit,
 		runtime: coordinator.New(clock, func(int32) coordinator.Core[*Call] {
 			return NewShard(opts)
 		}, runtime),
@@ -160,7 +163,24 @@ func (s *Service) route(groupID string, c *Call) {
 		c.Fail(kerr.NotCoordinator)
 		return
 	}
-	s.runtime.Submit(coordinator.PartitionOf(groupID, n), c)
+	at := coordinator.PartitionOf(groupID, n)
+	if s.admit != nil && leadsToRecords(c.Req) {
+		if err := s.admit(at); err != nil {
+			c.Fail(fmt.Errorf("%w: %w", kerr.CoordinatorNotAvailable, err))
+			return
+		}
+	}
+	s.runtime.Submit(at, c)
+}
+
+// leadsToRecords says whether a request may change what a group must remember.
+func leadsToRecords(req kmsg.Request) bool {
+	switch req.(type) {
+	case *kmsg.OffsetCommitRequest, *kmsg.JoinGroupRequest, *kmsg.SyncGroupRequest, *kmsg.LeaveGroupRequest,
+		*kmsg.OffsetDeleteRequest, *kmsg.DeleteGroupsRequest:
+		return true
+	}
+	return false
 }
 
 // fan sends a request about n groups as n requests to the groups' shards.

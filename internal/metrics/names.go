@@ -27,6 +27,15 @@ const (
 	PartitionLeader              = "kalda_partition_leader"
 	PartitionOffline             = "kalda_partition_offline"
 
+	LogDirTotalBytes       = "kalda_log_dir_total_bytes"
+	LogDirFreeBytes        = "kalda_log_dir_free_bytes"
+	LogDirOffline          = "kalda_log_dir_offline"
+	LogDirLow              = "kalda_log_dir_low"
+	LogDirFull             = "kalda_log_dir_full"
+	LogDirSlow             = "kalda_log_dir_slow"
+	LogDirSyncsTotal       = "kalda_log_dir_syncs_total"
+	LogDirSyncSecondsTotal = "kalda_log_dir_sync_seconds_total"
+
 	Topics                  = "kalda_topics"
 	MetadataRevision        = "kalda_metadata_revision"
 	MetadataMismatchesTotal = "kalda_metadata_mismatches_total"
@@ -52,6 +61,7 @@ type row struct {
 func table() []row {
 	listener := []string{"listener"}
 	partition := []string{"topic", "partition"}
+	dir := []string{"dir"}
 	return []row{
 		{BuildInfo, gauge, "Always 1; the labels say what runs.", []string{"version", "go_version"}},
 		{Ready, gauge, "1 while the broker serves.", nil},
@@ -77,6 +87,15 @@ func table() []row {
 		{PartitionSizeBytes, gauge, "Size of the partition's segments.", partition},
 		{PartitionLeader, gauge, "1 if this broker leads the partition.", partition},
 		{PartitionOffline, gauge, "1 if the partition's log cannot be used.", partition},
+
+		{LogDirTotalBytes, gauge, "Size of the log directory's volume.", dir},
+		{LogDirFreeBytes, gauge, "What is free on the log directory's volume.", dir},
+		{LogDirOffline, gauge, "1 if the log directory's disk failed; until the next start.", dir},
+		{LogDirLow, gauge, "1 while producers are refused for lack of space (kalda.disk.soft).", dir},
+		{LogDirFull, gauge, "1 while no records are taken for lack of space (kalda.disk.hard).", dir},
+		{LogDirSlow, gauge, "1 while syncs take more than a second.", dir},
+		{LogDirSyncsTotal, counter, "Syncs of logs.", dir},
+		{LogDirSyncSecondsTotal, counter, "Time that syncs of logs took.", dir},
 
 		{Topics, gauge, "Topics in the cluster.", nil},
 		{MetadataRevision, gauge, "Revision of the metadata served from.", nil},

@@ -56,6 +56,7 @@ type Broker struct {
 	closing chan struct{} // closed when Close begins
 
 	dirs        []*storage.Dir
+	dead        []replica.DeadDir // those of log.dirs whose disk failed at the start
 	listeners   []net.Listener
 	httpLn      net.Listener
 	incarnation string
@@ -169,8 +170,11 @@ func (b *Broker) build() {
 		OnFailure: func(tp model.TopicPartition, err error) {
 			b.log.Error("partition offline", "partition", tp.String(), "err", err)
 		},
-		Clock:  b.o.Clock,
-		Logger: b.log,
+		OnDirFailure: b.dirFailed,
+		DeadDirs:     b.dead,
+		Marks:        b.marks,
+		Clock:        b.o.Clock,
+		Logger:       b.log,
 	})
 	g := opts.Group
 	b.groups = group.NewService(b.o.Clock, b.offsetsPartitions, group.Options{
@@ -185,6 +189,7 @@ func (b *Broker) build() {
 		OffsetsRetention:       g.OffsetsRetention,
 		RetentionCheckInterval: g.OffsetsRetentionCheckInterval,
 		TopicPartitions:        b.topicPartitions,
+		Admit:                  b.admitOffsets,
 		TopicID:                b.topicID,
 	}, coordinator.Options{LoadBufferBytes: g.OffsetsLoadBufferBytes, Logger: b.log})
 	b.controller = controller.New(controller.Options{
@@ -294,7 +299,7 @@ func (b *Broker) serve() {
 		fs = append(fs, func(ctx context.Context) error { return s.Serve(ctx, ln) })
 	}
 	if b.httpLn != nil {
-		h := httpServer(b.readiness, b.metricsHandler())
+		h := httpServer(b.readiness, b.readyText, b.metricsHandler())
 		fs = append(fs, func(ctx context.Context) error { return serveHTTP(ctx, h, b.httpLn) })
 	}
 	b.run("sockets", fs...)

@@ -25,12 +25,16 @@ import (
 // world is everything around brokers, in memory: it outlives them, so that tests can
 // stop, kill and restart.
 type world struct {
-	t     *testing.T
-	disk  *vfs.Mem
-	net   *memnet.Network
-	store *meta.Memory
-	clock model.Clock
-	conns conns
+	t    *testing.T
+	disk *vfs.Mem
+	// through, if set, is what the broker sees of disk.
+	through func(*vfs.Mem) vfs.FS
+	// failed hears of failures instead of the test, if set.
+	failed func(error)
+	net    *memnet.Network
+	store  *meta.Memory
+	clock  model.Clock
+	conns  conns
 }
 
 // bubble runs f in fake time with a fresh world.
@@ -80,9 +84,13 @@ func (w *world) start(set ...string) *running {
 		w.t.Fatal(err)
 	}
 	b, err := Start(ctx, Options{
-		Config: cfg, Meta: m, FS: w.disk, Listen: w.net.Listen, Clock: w.clock, Logger: log,
+		Config: cfg, Meta: m, FS: w.fs(), Listen: w.net.Listen, Clock: w.clock, Logger: log,
 		OnFailure: func(err error) {
-			if !l.over.Load() {
+			switch {
+			case l.over.Load():
+			case w.failed != nil:
+				w.failed(err)
+			default:
 				w.t.Errorf("the broker failed: %v", err)
 			}
 		},
@@ -91,6 +99,13 @@ func (w *world) start(set ...string) *running {
 		w.t.Fatal(errors.Join(err, m.Close()))
 	}
 	return &running{b, w, m, l}
+}
+
+func (w *world) fs() vfs.FS {
+	if w.through != nil {
+		return w.through(w.disk)
+	}
+	return w.disk
 }
 
 // stop ends the broker in order.

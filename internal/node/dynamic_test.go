@@ -16,6 +16,7 @@ import (
 	"github.com/kalda-io/kalda/internal/meta"
 	"github.com/kalda-io/kalda/internal/model"
 	"github.com/kalda-io/kalda/internal/record"
+	"github.com/kalda-io/kalda/internal/vfs"
 	"github.com/kalda-io/kalda/kerr"
 )
 
@@ -392,6 +393,25 @@ func (d *dyn) secondReplica() {
 // brokerScripts are the dynamic broker keys that are no synonym of a topic's.
 func brokerScripts() map[string]dynScript {
 	return map[string]dynScript{
+		"kalda.disk.soft": {run: func(d *dyn) {
+			d.want("before", d.produce(0, 10, 0), int16(0))
+			d.alter("50%,2TiB") // the disk has 1 TiB
+			d.w.disk.SetSpace(vfs.Space{Total: 1 << 40, Free: 1 << 38})
+			passLook()
+			d.want("below the mark", d.produce(0, 10, 0), code(kerr.KafkaStorageError))
+			d.alter("20%")
+			passLook()
+			d.want("above the mark", d.produce(0, 10, 0), int16(0))
+		}},
+		"kalda.disk.hard": {run: func(d *dyn) {
+			d.w.disk.SetSpace(vfs.Space{Total: 1 << 40, Free: 4 << 30}) // below the soft mark
+			passLook()
+			p := d.replicas.Partitions()[0]
+			d.want("before", p.AdmitInternal(), nil)
+			d.alter("4608MiB")
+			passLook()
+			d.want("below the mark", kerr.Code(p.AdmitInternal()), code(kerr.KafkaStorageError))
+		}},
 		// A batch that comes again is recognized as long as its producer is remembered.
 		"producer.id.expiration.ms": {run: func(d *dyn) {
 			tpl := record.NewTemplate()

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// httpServer serves /healthz (the process is up), /readyz (the broker serves) and
-// /metrics. The console will have "/", its JSON API "/api/v1/".
-func httpServer(ready func() error, metrics http.Handler) *http.Server {
+// httpServer serves /healthz (the process is up), /readyz (the broker serves; text is what
+// it then says) and /metrics. The console will have "/", its JSON API "/api/v1/".
+func httpServer(ready func() error, text func() string, metrics http.Handler) *http.Server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte("ok\n"))
@@ -20,7 +20,7 @@ func httpServer(ready func() error, metrics http.Handler) *http.Server {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}
-		_, _ = w.Write([]byte("ready\n"))
+		_, _ = w.Write([]byte(text()))
 	})
 	mux.Handle("GET /metrics", metrics)
 	return &http.Server{

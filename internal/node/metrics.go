@@ -49,6 +49,7 @@ func (b *Broker) snapshot(emit metrics.Emit) {
 		emit(metrics.PartitionLeader, bit(s.Leader), l...)
 		emit(metrics.PartitionOffline, bit(s.Offline != nil), l...)
 	}
+	b.dirMetrics(emit)
 	pub := b.o.Meta.Publisher
 	emit(metrics.Topics, float64(len(pub.Image().Topics)))
 	emit(metrics.MetadataRevision, float64(pub.Image().Revision))

@@ -56,6 +56,7 @@ type Meta struct {
 	Exclusive bool
 
 	ens    *ensemble.Ensemble // nil for a given Store
+	dir    string             // of an embedded ensemble, else ""
 	cancel context.CancelFunc
 	done   chan struct{}
 	err    error // of the publisher; set when done is closed
@@ -64,7 +65,7 @@ type Meta struct {
 // OpenMeta opens the ensemble, founds the cluster if it is new, loads its image and
 // follows it until Close.
 func OpenMeta(ctx context.Context, o MetaOptions) (*Meta, error) {
-	m := &Meta{Store: o.Store, Exclusive: o.Store != nil, done: make(chan struct{})}
+	m := &Meta{Store: o.Store, Exclusive: o.Store != nil, dir: o.Dir, done: make(chan struct{})}
 	root := o.Root
 	if root == "" {
 		root = "kalda"

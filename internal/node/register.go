@@ -10,7 +10,9 @@ import (
 	"github.com/kalda-io/kalda/internal/controller"
 	"github.com/kalda-io/kalda/internal/meta"
 	"github.com/kalda-io/kalda/internal/model"
+	"github.com/kalda-io/kalda/internal/replica"
 	"github.com/kalda-io/kalda/internal/storage"
+	"github.com/kalda-io/kalda/internal/vfs"
 )
 
 // openDirs locks the log directories and learns of the broker's former lives.
@@ -20,10 +22,18 @@ func (b *Broker) openDirs() error {
 		d, err := storage.OpenDir(b.o.FS, path, storage.DirOptions{
 			ClusterID: b.o.Meta.Identity.ClusterID, NodeID: b.id, BootID: boot, MaxProducers: b.opts.Load().MaxProducerIDs,
 		})
+		if vfs.DiskFailed(err) {
+			b.log.Error("a log directory cannot be opened: its disk failed", "dir", path, "err", err)
+			b.dead = append(b.dead, replica.DeadDir{Path: path, Err: err})
+			continue
+		}
 		if err != nil {
 			return err
 		}
 		b.dirs = append(b.dirs, d)
+	}
+	if len(b.dirs) == 0 {
+		return fmt.Errorf("no log directory can be used: %w", b.dead[0].Err)
 	}
 	b.incarnation = storage.NewIncarnation()
 	b.former = map[string]bool{}

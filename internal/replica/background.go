@@ -12,7 +12,6 @@ import (
 
 	"github.com/kalda-io/kalda/internal/model"
 	"github.com/kalda-io/kalda/internal/storage"
-	"github.com/kalda-io/kalda/internal/vfs"
 )
 
 // logDir is one log directory with its queue of partitions to sync.
@@ -34,6 +33,7 @@ type logDir struct {
 	// soonest is the smallest flush.ms of what was added to unsynced since the flush loop
 	// looked, in nanoseconds; unsyncedBytes what was written since its last round.
 	soonest, unsyncedBytes atomic.Int64
+	dirHealth
 }
 
 func newLogDir(m *Manager, d *storage.Dir) *logDir {
@@ -49,6 +49,8 @@ func newLogDir(m *Manager, d *storage.Dir) *logDir {
 	// Set flags: one pending wake-up is enough.
 	l.flush.signal, l.unsynced.signal = make(chan struct{}, 1), make(chan struct{}, 1)
 	l.soonest.Store(int64(m.o.FlushInterval))
+	l.wake, l.slow.since = make(chan struct{}, 1), -1
+	l.tellRoom(l.look())
 	return l
 }
 
@@ -111,6 +113,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	for _, d := range m.dirs {
 		g.Go(func() error { d.commitLoop(ctx); return nil })
 		g.Go(func() error { d.flushLoop(ctx); return nil })
+		g.Go(func() error { d.watch(ctx); return nil })
 	}
 	g.Go(func() error { m.retentionLoop(ctx); return nil })
 	return g.Wait()
@@ -153,6 +156,7 @@ func (d *logDir) flushLoop(ctx context.Context) {
 		}
 		if err := d.m.checkpoint(d); err != nil {
 			d.m.o.Logger.Error("the checkpoint file cannot be written", "dir", d.d.Path(), "err", err)
+			d.saw(err)
 		}
 		if round++; round%idleRounds == 0 {
 			d.rest()
@@ -167,6 +171,8 @@ func (m *Manager) retentionLoop(ctx context.Context) {
 		case <-ctx.Done():
 			t.Stop()
 			return
+		case <-m.retainNow:
+			t.Stop()
 		case <-t.C:
 		}
 		m.Retain()
@@ -215,6 +221,9 @@ func (m *Manager) Retain() {
 
 // checkpoint writes recovery points, log starts and watermarks of a directory.
 func (m *Manager) checkpoint(d *logDir) error {
+	if d.offline() != nil {
+		return nil
+	}
 	var entries []storage.CheckpointEntry
 	for _, p := range m.Partitions() {
 		if p.dir != d {
@@ -239,7 +248,7 @@ func (m *Manager) Close() error {
 	var errs []error
 	for _, d := range m.dirs {
 		var entries []storage.CheckpointEntry
-		clean := !d.broken.Load()
+		clean := !d.broken.Load() && d.offline() == nil
 		for _, p := range m.Partitions() {
 			if p.dir != d {
 				continue
@@ -259,23 +268,6 @@ func (m *Manager) Close() error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// DirInfo describes one log directory.
-type DirInfo struct {
-	// Path is the directory as configured, made absolute.
-	Path string
-	// Space returns the volume's size and what is free of it.
-	Space func() (vfs.Space, error)
-}
-
-// Dirs describes the log directories.
-func (m *Manager) Dirs() []DirInfo {
-	out := make([]DirInfo, len(m.dirs))
-	for i, d := range m.dirs {
-		out[i] = DirInfo{Path: d.d.Path(), Space: d.d.Space}
-	}
-	return out
 }
 
 // Dir is the path of the log directory that holds the partition.

@@ -77,7 +77,11 @@ func (p *Partition) beginTail(r *commitRound) bool {
 // appendJournal makes the round's bytes durable and tells the partitions.
 func (d *logDir) appendJournal(r *commitRound) {
 	j := d.d.Journal()
+	began := d.m.o.Clock.Boot()
+	d.slow.begin(began)
 	ok, err := j.Append(r.buf)
+	d.slow.end(began, d.m.o.Clock.Boot())
+	d.saw(err) // before anything that it covered is vouched for
 	for i, c := range r.tails {
 		r.tails[i] = committing{}
 		switch {
@@ -98,7 +102,7 @@ func (d *logDir) appendJournal(r *commitRound) {
 func (p *Partition) tailDurable(t storage.Tail) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.mu.removed || p.mu.offline != nil {
+	if p.unusableLocked() != nil {
 		return
 	}
 	p.mu.log.TailDurable(t)

@@ -41,10 +41,14 @@ func (l *EpochLog) Append(b record.Batch) (model.Offset, error) {
 	if !p.mu.state.EnoughReplicas() {
 		return model.NoOffset, kerr.NotEnoughReplicas
 	}
+	if err := p.dir.admitInternal(); err != nil {
+		return model.NoOffset, err
+	}
 	r, err := p.mu.log.Append(b, storage.AppendArgs{Epoch: l.epoch, NowMs: p.m.o.Clock.Wall().UnixMilli()})
 	if err != nil {
 		return model.NoOffset, p.appendFailedLocked(err)
 	}
+	p.mu.staged += int64(len(b))
 	p.writeLocked()
 	if p.mu.log.EndOffset() <= r.LastOffset {
 		return model.NoOffset, kerr.KafkaStorageError
@@ -104,6 +108,7 @@ func (l *EpochLog) Read(from model.Offset, buf []byte) (n int, next model.Offset
 		return 0, from, io.ErrShortBuffer
 	}
 	if _, err := v.ReadAt(buf[:v.Len], 0); err != nil {
+		p.dir.saw(err)
 		return 0, from, err
 	}
 	next = from

@@ -58,13 +58,20 @@ type Options struct {
 	Self func() model.Pair
 	// Dirs are the log directories, opened. At least one.
 	Dirs []*storage.Dir
+	// DeadDirs are further log directories, whose disks failed before they were opened.
+	DeadDirs []DeadDir
 	// Settings yields the settings of a topic under an image.
 	Settings func(*meta.Image, *meta.Topic) (Settings, error)
 	// Roles, if not nil, hears of partitions of internal topics that this broker begins
 	// or ceases to lead. Calls come one at a time from Apply.
 	Roles RoleListener
-	// OnFailure hears once of each partition that went offline; it must not block.
+	// OnFailure hears once of each partition that went offline by itself; it must not block.
 	OnFailure func(model.TopicPartition, error)
+	// OnDirFailure hears once of each log directory whose disk failed, after its logs went
+	// offline and the others hold the marker of it. It may block.
+	OnDirFailure func(DirFailure)
+	// Marks yields the limits of free space; nil is none. It is asked at every look.
+	Marks func() Marks
 	// FlushInterval and FlushBytes bound the unsynced tail per log directory
 	// (5 s and 256 MiB).
 	FlushInterval time.Duration
@@ -87,6 +94,8 @@ type RoleListener interface {
 type Manager struct {
 	o    Options
 	dirs []*logDir
+	// retainNow asks for retention before its time. A set flag: capacity 1.
+	retainNow chan struct{}
 
 	// index is what request threads look partitions up in; Apply replaces it.
 	index atomic.Pointer[index]
@@ -147,7 +156,10 @@ func New(o Options) *Manager {
 	if o.RetentionInterval == nil {
 		o.RetentionInterval = func() time.Duration { return 5 * time.Minute }
 	}
-	m := &Manager{o: o, converters: newConverters()}
+	if o.Marks == nil {
+		o.Marks = func() Marks { return Marks{} }
+	}
+	m := &Manager{o: o, retainNow: make(chan struct{}, 1), converters: newConverters()}
 	m.mu.byID = map[model.Partition]*Partition{}
 	m.led = map[model.Partition]ledRole{}
 	for _, d := range o.Dirs {
@@ -328,18 +340,24 @@ func (m *Manager) report(tp model.TopicPartition, r storage.Recovery) {
 // fewest partitions. While a directory cannot be listed no log is taken for a new one: it
 // would begin again, empty, beside its records.
 func (m *Manager) dirFor(id model.Partition) (*logDir, error) {
-	best := m.dirs[0]
+	var best *logDir
 	var unlisted error
 	for _, d := range m.dirs {
 		if d.found[id] {
-			return d, nil
+			return d, d.offline()
 		}
 		if d.unlisted != nil {
 			unlisted = d.unlisted
 		}
-		if d.count.Load() < best.count.Load() {
+		if d.offline() == nil && (best == nil || d.count.Load() < best.count.Load()) {
 			best = d
 		}
+	}
+	if best == nil {
+		return nil, m.dirs[0].offline()
+	}
+	for _, d := range m.o.DeadDirs {
+		unlisted = fmt.Errorf("log directory %s may hold it, and cannot be opened: %w", d.Path, d.Err)
 	}
 	return best, unlisted
 }
@@ -389,6 +407,7 @@ func (m *Manager) removeDeleted(im *meta.Image) {
 		p.dir.count.Add(-1)
 		if err := p.dir.d.RemoveLog(p.ID); err != nil {
 			m.o.Logger.Error("a deleted partition's files cannot be removed", "partition", p.TP.String(), "err", err)
+			p.dir.saw(err)
 		}
 	}
 }
@@ -511,6 +530,9 @@ func (m *Manager) Partitions() []*Partition {
 
 // failed is told by a partition, with its lock held, that it went offline.
 func (m *Manager) failed(p *Partition, err error) {
+	if p.dir.offline() != nil {
+		return // said of the directory, not of its thousands of logs
+	}
 	m.o.Logger.Error("a partition is offline until the process starts again", "partition", p.TP.String(), "err", err)
 	m.failure(p.TP, err)
 }

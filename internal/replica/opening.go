@@ -81,6 +81,7 @@ func (m *Manager) openFailed(o *opening) {
 	// Nobody knows what its tail is worth.
 	o.dir.damaged.Store(true)
 	o.dir.broken.Store(true)
+	o.dir.saw(o.err)
 	m.o.Logger.Error("a partition's log cannot be opened", "partition", o.tp.String(), "dir", o.dir.d.Path(), "err", o.err)
 	m.failure(o.tp, o.err)
 }

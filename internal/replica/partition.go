@@ -12,6 +12,7 @@ import (
 	"github.com/kalda-io/kalda/internal/model"
 	"github.com/kalda-io/kalda/internal/record"
 	"github.com/kalda-io/kalda/internal/storage"
+	"github.com/kalda-io/kalda/internal/vfs"
 	"github.com/kalda-io/kalda/kerr"
 )
 
@@ -107,6 +108,9 @@ func (p *Partition) stage(b []byte, v record.ValidateOptions, a Ack) (Appended, 
 	if a.Acks == -1 && !p.mu.state.EnoughReplicas() {
 		return Appended{}, kerr.NotEnoughReplicas
 	}
+	if err := p.dir.admit(); err != nil {
+		return Appended{}, err
+	}
 	epoch := p.mu.state.LeaderEpoch()
 	r, err := p.mu.log.Append(record.Batch(b), storage.AppendArgs{Epoch: epoch, NowMs: v.Now, Client: true})
 	if err != nil {
@@ -138,9 +142,9 @@ func (p *Partition) Write() {
 }
 
 func (p *Partition) writeLocked() {
-	if p.mu.offline != nil || p.mu.removed {
-		p.mu.acks.fail(-1, p.unusableLocked())
-		p.mu.commits.fail(-1, p.unusableLocked())
+	if err := p.unusableLocked(); err != nil {
+		p.mu.acks.fail(-1, err)
+		p.mu.commits.fail(-1, err)
 		return
 	}
 	before := p.mu.log.EndOffset()
@@ -149,13 +153,17 @@ func (p *Partition) writeLocked() {
 		end := p.mu.log.EndOffset()
 		p.mu.acks.fail(end, err)
 		p.mu.commits.fail(end, err)
+	} else {
+		p.dir.wrote(p.mu.staged)
 	}
 	p.progressLocked(before)
 }
 
 // progressLocked tells the commit state how far the log reaches and releases waiters.
 func (p *Partition) progressLocked(before model.Offset) {
-	if p.mu.state.Role() != isr.RoleLeader {
+	// After a failed sync nothing in the directory is vouched for, not even what another
+	// log of it had written.
+	if p.mu.state.Role() != isr.RoleLeader || p.unusableLocked() != nil {
 		return
 	}
 	end, flushed := p.mu.log.EndOffset(), p.mu.log.FlushedOffset()
@@ -210,7 +218,7 @@ func (p *Partition) unusableLocked() error {
 	case p.mu.offline != nil:
 		return kerr.With(kerr.KafkaStorageError, "%s is offline: %v", p.TP, p.mu.offline)
 	}
-	return nil
+	return p.dir.offline()
 }
 
 // failedLocked sorts an error of the log: protocol errors are the client's, anything
@@ -219,6 +227,11 @@ func (p *Partition) failedLocked(what string, err error) error {
 	var ke *kerr.Error
 	if errors.As(err, &ke) && ke != kerr.KafkaStorageError {
 		return err
+	}
+	p.dir.saw(err)
+	if vfs.NoSpace(err) {
+		// Said once, when the directory's state changes.
+		return kerr.With(kerr.KafkaStorageError, "%s %s: the volume is full: %v", what, p.TP, err)
 	}
 	p.m.o.Logger.Error("a log operation failed", "op", what, "partition", p.TP.String(), "err", err)
 	if broken := p.mu.log.Failed(); broken != nil {
@@ -289,12 +302,26 @@ func (p *Partition) sync(from *partSet) (done bool) {
 	if !need {
 		return true
 	}
+	began := p.m.o.Clock.Boot()
+	p.dir.slow.begin(began)
 	err := s.Run()
+	p.dir.slow.end(began, p.m.o.Clock.Boot())
+	p.dir.saw(err) // before anything that this sync covered is vouched for
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	err = p.mu.log.EndSync(s, err)
 	if p.mu.removed {
 		return true
+	}
+	if vfs.NoSpace(err) {
+		// A file beside the log found no room. What waits is told when the next round of
+		// the background flush found some.
+		if !p.mu.unsynced {
+			p.mu.unsynced = true
+			p.dir.unsynced.add(p)
+			p.dir.note(0, time.Second)
+		}
+		return false
 	}
 	if err != nil {
 		// A failed sync is final: the kernel may have dropped the pages.

@@ -311,8 +311,8 @@ func TestFailedSyncIsFinal(t *testing.T) {
 	faults.Add(vfs.Rule{Op: vfs.OpDatasync, Path: "*.log", Err: errors.New("disk on fire")})
 	b.fs = faults
 	b.open()
-	var failed []string
-	b.m.o.OnFailure = func(tp model.TopicPartition, err error) { failed = append(failed, tp.String()) }
+	var failed []DirFailure
+	b.m.o.OnDirFailure = func(f DirFailure) { failed = append(failed, f) }
 	p := b.apply(alone("commit"))
 	var w acks
 	if _, err := b.append(p, -1, &w, 0); err != nil {
@@ -328,7 +328,9 @@ func TestFailedSyncIsFinal(t *testing.T) {
 	if _, err := b.append(p, 1, &w, 0); !errors.Is(err, kerr.KafkaStorageError) {
 		t.Fatalf("append after a failed sync: %v", err)
 	}
-	if len(failed) != 1 {
+	b.m.dirs[0].takeOffline()
+	b.m.dirs[0].takeOffline()
+	if len(failed) != 1 || failed[0].Path != "/data" || !failed[0].Last {
 		t.Fatalf("failures reported: %v", failed)
 	}
 }

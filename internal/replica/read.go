@@ -1,6 +1,8 @@
 package replica
 
 import (
+	"errors"
+
 	"github.com/kalda-io/kalda/internal/model"
 	"github.com/kalda-io/kalda/internal/storage"
 	"github.com/kalda-io/kalda/kerr"
@@ -65,6 +67,14 @@ func (p *Partition) Read(a ReadArgs) (ReadResult, error) {
 	}
 	r.View = v
 	return r, nil
+}
+
+// ReadFailed tells the partition that a View of its log could not be read.
+func (p *Partition) ReadFailed(err error) {
+	if !errors.Is(err, storage.ErrTruncated) {
+		p.m.o.Logger.Error("a log cannot be read", "partition", p.TP.String(), "err", err)
+	}
+	p.dir.saw(err)
 }
 
 // Watch registers w: owner hears of slot whenever more can be read from a.From. It

@@ -33,3 +33,8 @@ package wire
 // TagPartitionDirectory numbers the tagged field of a partition in DescribeLogDirs answers
 // (v2 and later) to clients of ours: the path of its directory.
 const TagPartitionDirectory = 10000
+
+// TagDirectoryRoom numbers the tagged field of a directory in DescribeLogDirs answers that
+// says, to our own tools, that its volume has little room (low) or too little for any
+// record (none).
+const TagDirectoryRoom = 10001
