@@ -89,6 +89,8 @@ type BrokerOptions struct {
 
 	// DiskSoft and DiskHard are the limits of free space of the log directories' volumes.
 	DiskSoft, DiskHard FreeSpace
+	// LostDirsAccept are ids of log directories whose loss is accepted.
+	LostDirsAccept []string
 
 	// Group are the settings of groups and their offsets.
 	Group GroupOptions
@@ -175,6 +177,7 @@ func brokerBindings() []binding[BrokerOptions] {
 
 		{"kalda.disk.soft", "DiskSoft", func(o *o, v Value) { o.DiskSoft = v.FreeSpace() }},
 		{"kalda.disk.hard", "DiskHard", func(o *o, v Value) { o.DiskHard = v.FreeSpace() }},
+		{"kalda.lost.dirs.accept", "LostDirsAccept", func(o *o, v Value) { o.LostDirsAccept = v.List() }},
 
 		{"group.min.session.timeout.ms", "Group.MinSessionTimeout", func(o *o, v Value) { o.Group.MinSessionTimeout = v.Duration() }},
 		{"group.max.session.timeout.ms", "Group.MaxSessionTimeout", func(o *o, v Value) { o.Group.MaxSessionTimeout = v.Duration() }},

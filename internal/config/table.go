@@ -73,6 +73,8 @@ func kaldaKeys() []Key {
 			Doc: "free space under which a log directory takes no records of producers: a share of the volume, a size, or the lesser of both; 0 is no limit"},
 		{Name: "kalda.disk.hard", Type: List, Default: "3%,1GiB", Valid: freeSpace(), Update: ClusterWide,
 			Doc: "free space under which a log directory takes no records at all, commits of offsets included; no more than kalda.disk.soft counts"},
+		{Name: "kalda.lost.dirs.accept", Type: List, Default: "",
+			Doc: "ids of log directories whose loss, or whose old state, the operator accepts; a start refuses it otherwise"},
 
 		{Name: "kalda.queued.max.response.bytes", Type: Long, Unit: Bytes, Default: "-1", Valid: atLeast(-1),
 			Doc: "bytes that the answers of all connections may hold in memory before they get smaller and no further request starts on connections that do not read theirs; -1 is an eighth of the memory, at least 32 MiB. The first 64 KiB of each connection do not count"},

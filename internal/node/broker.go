@@ -106,6 +106,9 @@ func (b *Broker) start(ctx context.Context) error {
 	if err := b.checkRollback(); err != nil {
 		return err
 	}
+	if err := b.checkDirs(ctx); err != nil {
+		return err
+	}
 	if err := b.listen(); err != nil {
 		return err
 	}

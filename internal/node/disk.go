@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/kalda-io/kalda/internal/metrics"
 	"github.com/kalda-io/kalda/internal/replica"
 	"github.com/kalda-io/kalda/internal/storage"
+	"github.com/kalda-io/kalda/internal/vfs"
 )
 
 // marks are the limits of free space as they are configured now.
@@ -29,6 +31,60 @@ func (b *Broker) dirFailed(f replica.DirFailure) {
 	if f.Last {
 		b.fail(fmt.Errorf("no log directory is left: %w", f.Err))
 	}
+}
+
+// distrustFailed makes every directory that a marker names Suspect: its disk failed while a
+// former life used it.
+func (b *Broker) distrustFailed() error {
+	failed := map[string]string{}
+	all := false
+	note := func(fsys vfs.FS, path string) error {
+		e, err := storage.ReadIOError(fsys, path)
+		var damaged *storage.CorruptError
+		if errors.As(err, &damaged) {
+			b.log.Error("nobody knows which log directories failed: none is trusted", "err", err)
+			all = true
+			return nil
+		}
+		for _, id := range e.Dirs {
+			failed[id] = e.What
+		}
+		return err
+	}
+	for _, d := range b.dirs {
+		if err := note(d.FS(), d.Path()); err != nil {
+			return err
+		}
+	}
+	if dir := b.o.Meta.dir; dir != "" {
+		if err := note(b.o.FS, dir); err != nil {
+			return err
+		}
+	}
+	for _, d := range b.dirs {
+		if what, ok := failed[d.ID()]; ok || all {
+			b.log.Warn("a log directory failed when it was used last: its tail is read again from the disk and not trusted", "dir", d.Path(), "what", what)
+			d.Distrust()
+		}
+	}
+	return nil
+}
+
+// forgetFailures removes the markers, once the registration has reported what the
+// directories are worth. They stay while a directory that they may name is not here.
+func (b *Broker) forgetFailures() error {
+	if len(b.dead) > 0 {
+		return nil
+	}
+	for _, d := range b.dirs {
+		if err := d.ClearIOError(); err != nil {
+			return err
+		}
+	}
+	if dir := b.o.Meta.dir; dir != "" {
+		return storage.ClearIOError(b.o.FS, dir)
+	}
+	return nil
 }
 
 // admitOffsets says why a partition of the offsets topic takes no records for want of room.

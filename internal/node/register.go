@@ -35,6 +35,9 @@ func (b *Broker) openDirs() error {
 	if len(b.dirs) == 0 {
 		return fmt.Errorf("no log directory can be used: %w", b.dead[0].Err)
 	}
+	if err := b.distrustFailed(); err != nil {
+		return err
+	}
 	b.incarnation = storage.NewIncarnation()
 	b.former = map[string]bool{}
 	for _, d := range b.dirs {
@@ -162,6 +165,13 @@ func (b *Broker) register(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := b.forgetFailures(); err != nil {
+		return err
+	}
+	if err := b.recordDirs(ctx, pair.Epoch); err != nil {
+		// The broker is registered. What is missing is only noticed when directories go.
+		b.log.Error("the log directories cannot be recorded", "err", err)
+	}
 	return nil
 }
 
@@ -172,13 +182,24 @@ func (b *Broker) recordEpoch() {
 	if epoch == 0 {
 		return
 	}
+	changed := false
 	for _, d := range b.dirs {
-		if d.RunMeta().BrokerEpoch == epoch {
+		if d.RunMeta().BrokerEpoch == epoch || b.replicas.DirOffline(d.ID()) {
 			continue
 		}
 		if err := d.SetBrokerEpoch(epoch); err != nil {
 			b.log.Error("the registration cannot be recorded", "dir", d.Path(), "err", err)
+			continue
 		}
+		changed = true
+	}
+	if !changed {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), recordDirsWait)
+	defer cancel()
+	if err := b.recordDirs(ctx, epoch); err != nil {
+		b.log.Error("the log directories cannot be recorded", "err", err)
 	}
 }
 

@@ -21,7 +21,11 @@ func (b *Broker) checkRollback() error {
 	head := b.o.Meta.Publisher.Image().Revision
 	for _, d := range b.dirs {
 		s, err := d.Seen()
+		var damaged *storage.CorruptError
 		switch {
+		case errors.As(err, &damaged):
+			// It only guards against a rare mistake; the next seconds write it anew.
+			b.log.Error("a log directory does not know any more which metadata it has worked with: a rolled back ensemble would not be noticed now", "err", err)
 		case err != nil:
 			return err
 		case s.Generation == "":

@@ -45,3 +45,13 @@ func (m *Manager) Dirs() []DirInfo {
 	}
 	return out
 }
+
+// DirOffline says whether the disk of the directory with that id failed.
+func (m *Manager) DirOffline(id string) bool {
+	for _, d := range m.dirs {
+		if d.d.ID() == id {
+			return d.offline() != nil
+		}
+	}
+	return false
+}
