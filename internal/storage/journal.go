@@ -33,19 +33,24 @@ type Journal struct {
 	d     *Dir
 	limit int64
 
-	mu sync.Mutex // held across the sync of an append: it orders the appends
+	// turn holds one token while somebody writes. It orders the appends, and guards the
+	// files and what follows here.
+	turn chan struct{}
 	// files in the order of their generations; the last is being filled, if used says so.
-	files []*journalFile
-	used  bool
+	files      []*journalFile
+	used       bool
+	generation uint64
+	failed     error
+	made       bool
+
+	// mu guards the rest, and the files' left. It is not held while the disk works.
+	mu sync.Mutex
 	// seq counts appends; a file may be used again when all of its are released.
 	seq, released uint64
-	generation    uint64
-	failed        error
 	// touched has, for each partition, the number of the last append that held an entry of it.
 	touched map[model.Partition]uint64
 	// left is what an earlier life left for logs that were not opened yet.
 	left map[model.Partition][]leftEntry
-	made bool
 }
 
 type journalFile struct {
@@ -103,7 +108,7 @@ const (
 
 // newJournal reads what the last life left; it changes nothing.
 func newJournal(d *Dir) (*Journal, error) {
-	j := &Journal{d: d, limit: DefaultJournalBytes, touched: map[model.Partition]uint64{}, left: map[model.Partition][]leftEntry{}}
+	j := &Journal{d: d, limit: DefaultJournalBytes, turn: make(chan struct{}, 1), touched: map[model.Partition]uint64{}, left: map[model.Partition][]leftEntry{}}
 	names, err := d.fs.List(j.path(""))
 	if errors.Is(err, fs.ErrNotExist) {
 		return j, nil
@@ -211,8 +216,8 @@ func appendJournalEntry(b []byte, kind byte, p model.Partition, from model.Offse
 // released yet. An error is final: the kernel may have dropped pages that it could not
 // write, so the directory must not be trusted with another try.
 func (j *Journal) Append(b []byte) (ok bool, err error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
+	j.turn <- struct{}{}
+	defer func() { <-j.turn }()
 	if j.failed != nil {
 		return false, j.failed
 	}
@@ -220,15 +225,7 @@ func (j *Journal) Append(b []byte) (ok bool, err error) {
 	if err != nil || f == nil {
 		return false, err
 	}
-	j.seq++
-	for e := b; len(e) > 0; {
-		n := journalEntryLen + int(binary.BigEndian.Uint32(e))
-		j.touched[entryPartition(e)] = j.seq
-		binary.BigEndian.PutUint64(e[8:], f.generation)
-		binary.BigEndian.PutUint32(e[4:], crc32.Checksum(e[8:n], castagnoli()))
-		e = e[n:]
-	}
-	f.last = j.seq
+	j.stamp(f, b)
 	if _, err := f.f.WriteAt(b, f.end); err != nil {
 		return false, j.unlessFull("append to journal", err) // what it wrote of it is void: an append goes there again
 	}
@@ -237,6 +234,21 @@ func (j *Journal) Append(b []byte) (ok bool, err error) {
 	}
 	f.end += int64(len(b))
 	return true, nil
+}
+
+// stamp completes the entries in b and counts the append.
+func (j *Journal) stamp(f *journalFile, b []byte) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.seq++
+	f.last = j.seq
+	for e := b; len(e) > 0; {
+		n := journalEntryLen + int(binary.BigEndian.Uint32(e))
+		j.touched[entryPartition(e)] = j.seq
+		binary.BigEndian.PutUint64(e[8:], f.generation)
+		binary.BigEndian.PutUint32(e[4:], crc32.Checksum(e[8:n], castagnoli()))
+		e = e[n:]
+	}
 }
 
 // entryPartition reads whose an entry is.
@@ -259,7 +271,8 @@ func (j *Journal) room(n int64) (*journalFile, error) {
 	if j.used {
 		f := j.files[len(j.files)-1]
 		if f.end+n <= j.limit {
-			return f, j.grow(&f, n)
+			err := j.grow(&f, n)
+			return f, err
 		}
 	}
 	if int64(journalHeadLen)+n > j.limit {
@@ -299,6 +312,8 @@ func (j *Journal) next(n int64) (*journalFile, error) {
 // free takes a file that may be filled anew out of the list, and says how many others
 // hold no left entries: files of an earlier life may have to stay, and are not counted.
 func (j *Journal) free() (f *journalFile, live int) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	kept := j.files[:0]
 	for i, g := range j.files {
 		current := j.used && i == len(j.files)-1
@@ -382,6 +397,8 @@ func (j *Journal) unlessFull(what string, err error) error {
 // Crowded says that the file in use is half full and no other may be used after it: time
 // to sync the logs and to release what is in the journal.
 func (j *Journal) Crowded() bool {
+	j.turn <- struct{}{}
+	defer func() { <-j.turn }()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if !j.used || j.files[len(j.files)-1].end <= j.limit/2 {
@@ -439,6 +456,8 @@ func (j *Journal) drop(p model.Partition) error {
 // close closes the files. With clean set, every log was flushed: what the journal holds
 // is void.
 func (j *Journal) close(clean bool) error {
+	j.turn <- struct{}{}
+	defer func() { <-j.turn }()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	var errs []error
