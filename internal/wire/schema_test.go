@@ -157,16 +157,3 @@ func TestCheckRequestClaims(t *testing.T) {
 		}
 	}
 }
-
-func FuzzDecodeRequest(f *testing.F) {
-	forEachRequest(func(_ string, key, version int16) {
-		f.Add(key, version, randomRequest(key, version, 7).AppendTo(nil))
-	})
-	f.Fuzz(func(t *testing.T, key, version int16, body []byte) {
-		if _, err := DecodeRequest(key, version, body, nil); err != nil {
-			if e := kerr.Of(err); e != kerr.InvalidRequest && e != kerr.UnsupportedVersion {
-				t.Fatal(err)
-			}
-		}
-	})
-}
