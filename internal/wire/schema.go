@@ -62,6 +62,9 @@ func CheckRequest(key, version int16, body []byte) (cost int, err error) {
 	}
 	d := decoder{b: body, cost: len(body)} // kmsg gets a copy
 	d.walk(s.fields, version, IsFlexible(key, version))
+	if d.cost > MaxDecoded {
+		d.bad(badMemory)
+	}
 	return d.cost, d.err(name, version)
 }
 
@@ -118,10 +121,7 @@ func (d *decoder) walk(fields []field, version int16, flex bool) {
 			d.nullableBytes(flex)
 		case kindArray:
 			n := max(d.nullableCount(flex, 1), 0)
-			if d.cost += n * int(f.elem); d.cost > MaxDecoded {
-				d.bad(badMemory)
-				return
-			}
+			d.cost += n * int(f.elem)
 			for range n {
 				if d.walk(f.fields, version, flex); d.fail != "" {
 					return
@@ -159,8 +159,5 @@ func (d *decoder) walkTags(fields []field, version int16, flex bool) {
 			d.cost += first + costTag
 			first = 0
 		}
-	}
-	if d.cost > MaxDecoded {
-		d.bad(badMemory)
 	}
 }
