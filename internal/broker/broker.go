@@ -79,7 +79,7 @@ func (b *Broker) Handle(p *wire.Pending) wire.Outcome {
 	if a.hot != nil {
 		return a.hot(b, p)
 	}
-	req, err := wire.DecodeRequest(p.Key, p.Version, p.Body)
+	req, err := wire.DecodeRequest(p.Key, p.Version, p.Body, p.Reserve)
 	if err != nil {
 		p.CloseReason = err.Error()
 		return wire.CloseConn

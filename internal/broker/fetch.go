@@ -77,6 +77,7 @@ func (b *Broker) fetch(p *wire.Pending) wire.Outcome {
 		p.Resp = wire.AppendFetchEnd(p.Resp, p.Version, nil)
 		return wire.Done
 	}
+	defer req.Trim()
 	fs.maxBytes = b.o.FetchMaxBytes
 	if req.MaxBytes > 0 {
 		fs.maxBytes = min(fs.maxBytes, int(req.MaxBytes))
@@ -86,6 +87,7 @@ func (b *Broker) fetch(p *wire.Pending) wire.Outcome {
 	wait := time.Duration(max(req.MaxWaitMillis, 0)) * time.Millisecond
 	n, urgent := fs.read()
 	if n >= fs.minBytes || urgent || wait == 0 || len(fs.parts) == 0 && fs.full {
+		fs.fit(p, n)
 		fs.encode(p)
 		b.endFetch(fs)
 		return wire.Done
@@ -291,6 +293,16 @@ func (fs *fetchState) read() (total int, urgent bool) {
 	return total, urgent
 }
 
+// fit makes an answer of n bytes smaller if the memory for answers is short; a batch is
+// always left.
+func (fs *fetchState) fit(p *wire.Pending, n int) {
+	if room := p.Room(n); room < n {
+		fs.release()
+		fs.maxBytes = room
+		fs.read()
+	}
+}
+
 // release gives back what read holds.
 func (fs *fetchState) release() {
 	for i := range fs.parts {
@@ -380,7 +392,8 @@ func (fs *fetchState) unpark() {
 // EncodeAnswer implements wire.Encoder for a parked fetch.
 func (fs *fetchState) EncodeAnswer(p *wire.Pending) {
 	fs.unpark()
-	fs.read()
+	n, _ := fs.read()
+	fs.fit(p, n)
 	fs.encode(p)
 	fs.b.endFetch(fs)
 }

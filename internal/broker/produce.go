@@ -130,6 +130,7 @@ func (b *Broker) produce(p *wire.Pending) wire.Outcome {
 		out = wire.AppendProduceTopicEnd(out, p.Version)
 	}
 	p.Resp = b.endProduceResponse(out, p, req, failed)
+	req.Trim()
 	if req.Acks == 0 {
 		ps.forget()
 		if failed != nil {

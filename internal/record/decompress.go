@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/s2"
@@ -119,7 +120,7 @@ func (d *decompressor) appendZstd(dst, src []byte, limit int) ([]byte, error) {
 	for {
 		dst = dst[:0:min(cap(dst), limit)]
 		out, err := d.zstd.DecodeAll(src, dst)
-		if !errors.Is(err, zstd.ErrDecoderSizeExceeded) {
+		if !outOfRoom(err) {
 			return out, err
 		}
 		if cap(dst) == limit {
@@ -127,6 +128,14 @@ func (d *decompressor) appendZstd(dst, src []byte, limit int) ([]byte, error) {
 		}
 		dst = make([]byte, 0, min(limit, max(firstOutput, 4*cap(dst))))
 	}
+}
+
+// outOfRoom says that a decoder found too little room for its output. Its assembly reports
+// that of the last block with the words for a block that is too large; a block that really
+// is fails again with more room, and in the end counts as beyond the limit.
+func outOfRoom(err error) bool {
+	return errors.Is(err, zstd.ErrDecoderSizeExceeded) ||
+		err != nil && strings.HasPrefix(err.Error(), "output bigger than max block size")
 }
 
 // readLimited appends what r yields. in is the size of the compressed data, the measure

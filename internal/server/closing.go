@@ -139,6 +139,11 @@ func newCloseLog(logger *slog.Logger, clock model.Clock) *closeLog {
 
 // note logs a closing unless its source had its line already.
 func (l *closeLog) note(source string, remote net.Addr, clientID string, why *closing) {
+	l.line("connection closed", source, remote, clientID, why)
+}
+
+// line logs msg under the same rule.
+func (l *closeLog) line(msg, source string, remote net.Addr, clientID string, why *closing) {
 	if why.text == "" {
 		return
 	}
@@ -164,7 +169,7 @@ func (l *closeLog) note(source string, remote net.Addr, clientID string, why *cl
 	hidden := entry.hidden
 	entry.at, entry.hidden = now, 0
 	l.mu.Unlock()
-	l.logger.Warn("connection closed", "remote", remote, "client_id", clientID, "class", why.reason.String(),
+	l.logger.Warn(msg, "remote", remote, "client_id", clientID, "class", why.reason.String(),
 		"reason", why.text, "not_logged", hidden)
 }
 

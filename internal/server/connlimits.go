@@ -154,18 +154,18 @@ func (l *ConnLimits) fullLocked(listener string) (limit string, wait time.Durati
 		if key == "" {
 			key = "max.connections"
 		}
-		return fmt.Sprintf("connections wait: %s=%d reached", key, l.o.Max), -1
+		return fmt.Sprintf("%s=%d reached", key, l.o.Max), -1
 	}
 	if most, ok := l.o.MaxListener[listener]; ok && most >= 0 && c.open >= most {
-		return fmt.Sprintf("connections wait: max.connections=%d of listener %s reached", most, listener), -1
+		return fmt.Sprintf("max.connections=%d of listener %s reached", most, listener), -1
 	}
 	now := l.clock.Boot()
 	if w := l.rate.wait(now, l.o.Rate); w != 0 {
-		return fmt.Sprintf("connections wait: more than max.connection.creation.rate=%d per second", l.o.Rate), w
+		return fmt.Sprintf("more than max.connection.creation.rate=%d per second", l.o.Rate), w
 	}
 	if r := rateOf(l.o.RateListener, listener); r >= 0 {
 		if w := c.rate.wait(now, r); w != 0 {
-			return fmt.Sprintf("connections wait: more than max.connection.creation.rate=%d per second of listener %s", r, listener), w
+			return fmt.Sprintf("more than max.connection.creation.rate=%d per second of listener %s", r, listener), w
 		}
 	}
 	return "", 0

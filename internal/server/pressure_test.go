@@ -477,7 +477,8 @@ func TestOtherProtocolsOnLoopback(t *testing.T) {
 	if st.Closes[CloseHTTP] != 1 || st.Closes[CloseTLS] != 1 || st.Closes[CloseBadFrame] != 2 {
 		t.Errorf("%v", st.Closes)
 	}
-	if log := r.h.take(); strings.Count(log, "connection closed") != 1 || !strings.Contains(log, "kalda.http.listen") {
+	// Which of them has the line is open: a client may be back before its last end is logged.
+	if log := r.h.take(); strings.Count(log, "connection closed") != 1 {
 		t.Errorf("want one line for this source and minute: %s", log)
 	}
 }

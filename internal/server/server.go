@@ -252,7 +252,7 @@ func passing(err error) bool {
 func (s *Server) admit(ctx context.Context, nc net.Conn, mine map[*conn]struct{}) *conn {
 	source := sourceOf(nc.RemoteAddr())
 	why, delayed := s.o.Connections.acquire(ctx, s.o.Listener, source, func(limit string) {
-		s.log.note("", nc.RemoteAddr(), "", &closing{CloseLimit, limit})
+		s.log.line("connections wait", "listener "+s.o.Listener, nc.RemoteAddr(), "", &closing{CloseLimit, limit})
 	})
 	if delayed {
 		s.counts.delayed.Add(1)

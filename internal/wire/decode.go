@@ -13,6 +13,10 @@ const (
 	// one struct. Both are Kafka 4.4's.
 	maxElements = 1_000_000
 	maxTags     = 10_000
+	// maxHotElements bounds the elements of all arrays of one Produce or Fetch request
+	// together: partitions, mostly. Decoded and answered each takes a few hundred bytes, so a
+	// body of 100 MiB with nothing but empty ones would take gigabytes.
+	maxHotElements = 1 << 18
 	// maxString is the longest string; the old encoding has no room for more, so Kafka
 	// does not take more in the compact one either.
 	maxString = 1<<15 - 1
@@ -33,6 +37,7 @@ const (
 	badTags     = "tagged fields are too many, unsorted or repeated"
 	badTagSize  = "a tagged field has the wrong size"
 	badTrailing = "bytes follow its end"
+	badMemory   = "it takes more than 64 MiB when it is decoded"
 )
 
 // decoder reads one message. The first failure sticks: fail holds the reason, all later
@@ -40,6 +45,8 @@ const (
 type decoder struct {
 	b    []byte
 	fail string
+	cost int // memory that kmsg will take, for CheckRequest
+	left int // elements that may still come, plus one; 0 is no bound
 }
 
 func (d *decoder) bad(reason string) {
@@ -207,6 +214,11 @@ func (d *decoder) nullableCount(flexible bool, size int) int {
 	}
 	if n < -1 || n > maxElements || n > int64(len(d.b)/size) {
 		d.bad(badCount)
+	}
+	if d.left != 0 && n > 0 {
+		if d.left -= int(n); d.left <= 0 {
+			d.bad(badCount)
+		}
 	}
 	if d.fail != "" {
 		return 0

@@ -111,7 +111,7 @@ func (r *FetchRequest) Decode(version int16, body []byte) error {
 		return err
 	}
 	flex := version >= fetchFlexible
-	d := decoder{b: body}
+	d := decoder{b: body, left: maxHotElements + 1}
 	if version < replicaStateVersion {
 		r.ReplicaID = d.int32()
 	}
@@ -161,7 +161,7 @@ func (r *FetchRequest) Decode(version int16, body []byte) error {
 	}
 	if err := d.err("Fetch", version); err != nil {
 		*r = NewFetchRequest(version)
-		r.Topics, r.Forgotten, r.partitions, r.forgotten = topics[:0], forgottenTopics[:0], parts[:0], forgotten[:0]
+		r.Topics, r.Forgotten, r.partitions, r.forgotten = topics, forgottenTopics, reuse(parts), reuse(forgotten)
 		return err
 	}
 	r.partitions, r.forgotten = parts, forgotten
@@ -174,6 +174,14 @@ func (r *FetchRequest) Decode(version int16, body []byte) error {
 		r.Forgotten[i].Partitions, forgotten = forgotten[:n:n], forgotten[n:]
 	}
 	return nil
+}
+
+// Trim gives back the room that an outsized request needed. The topics must not be used
+// any more.
+func (r *FetchRequest) Trim() {
+	if max(cap(r.Topics), cap(r.partitions), cap(r.Forgotten), cap(r.forgotten)) > keepElements {
+		r.Topics, r.partitions, r.Forgotten, r.forgotten = nil, nil, nil, nil
+	}
 }
 
 func (d *decoder) fetchPartition(version int16, flex bool) FetchPartition {

@@ -64,7 +64,7 @@ func (r *ProduceRequest) Decode(version int16, body []byte) error {
 		return err
 	}
 	flex := version >= produceFlexible
-	d := decoder{b: body}
+	d := decoder{b: body, left: maxHotElements + 1}
 	if version >= 3 {
 		r.TransactionalID = d.nullableString(flex)
 	}
@@ -96,7 +96,7 @@ func (r *ProduceRequest) Decode(version int16, body []byte) error {
 	}
 	d.skipTags(flex)
 	if err := d.err("Produce", version); err != nil {
-		*r = ProduceRequest{Version: version, Topics: r.Topics[:0], partitions: parts[:0]}
+		*r = ProduceRequest{Version: version, Topics: reuse(r.Topics), partitions: reuse(parts)}
 		return err
 	}
 	r.partitions = parts
@@ -105,6 +105,14 @@ func (r *ProduceRequest) Decode(version int16, body []byte) error {
 		r.Topics[i].Partitions, parts = parts[:n:n], parts[n:]
 	}
 	return nil
+}
+
+// Trim gives back the room that an outsized request needed. The topics must not be used
+// any more.
+func (r *ProduceRequest) Trim() {
+	if cap(r.Topics) > keepElements || cap(r.partitions) > keepElements {
+		r.Topics, r.partitions = nil, nil
+	}
 }
 
 // AppendTo appends the body of the request; r.Version must be one of Produce's.

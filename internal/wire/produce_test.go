@@ -229,23 +229,42 @@ func TestProduceClaims(t *testing.T) {
 }
 
 func TestTooManyElements(t *testing.T) {
-	// v13 topics take 18 bytes each.
-	body := func(n int) []byte {
-		b := appendCount([]byte{0, 0, 1, 0, 0, 0, 1}, true, n)
-		for range n {
-			b = append(append(b, make([]byte, 16)...), 1, 0)
+	// v13 topics take 18 bytes each and their partitions 6.
+	body := func(topics, partitions int) []byte {
+		b := appendCount([]byte{0, 0, 1, 0, 0, 0, 1}, true, topics)
+		for range topics {
+			b = append(b, make([]byte, 16)...)
+			b = appendCount(b, true, partitions)
+			for range partitions {
+				b = append(b, 0, 0, 0, 0, 0, 0)
+			}
+			b = append(b, 0)
 		}
 		return append(b, 0)
 	}
 	var r ProduceRequest
-	if err := r.Decode(13, body(maxElements)); err != nil || len(r.Topics) != maxElements {
-		t.Errorf("%d topics: %v", len(r.Topics), err)
+	for _, n := range [][2]int{{maxHotElements, 0}, {1, maxHotElements - 1}, {256, maxHotElements/256 - 1}} {
+		if err := r.Decode(13, body(n[0], n[1])); err != nil || len(r.Topics) != n[0] || len(r.Topics[0].Partitions) != n[1] {
+			t.Errorf("%d topics with %d partitions: %v", n[0], n[1], err)
+		}
 	}
-	if err := r.Decode(13, body(maxElements+1)); !errors.Is(err, kerr.InvalidRequest) {
-		t.Errorf("one topic too many: %v", err)
+	for _, n := range [][2]int{{maxHotElements + 1, 0}, {1, maxHotElements}, {256, maxHotElements / 256}} {
+		if err := r.Decode(13, body(n[0], n[1])); !errors.Is(err, kerr.InvalidRequest) {
+			t.Errorf("%d topics with %d partitions: %v", n[0], n[1], err)
+		}
 	}
-	if cap(r.Topics) > keepElements {
-		t.Errorf("room for %d topics is kept", cap(r.Topics))
+	if cap(r.Topics) > keepElements || cap(r.partitions) > keepElements {
+		t.Errorf("room for %d topics and %d partitions is kept", cap(r.Topics), cap(r.partitions))
+	}
+	// Fetch has the same bound, over topics and what is forgotten.
+	fetch := append(make([]byte, 4+4+4+4+1+4+4), 1)
+	fetch = appendCount(fetch, true, maxHotElements+1)
+	for range maxHotElements + 1 {
+		fetch = append(fetch, 1, 1, 0)
+	}
+	fetch = append(fetch, 1, 0)
+	if err := new(FetchRequest).Decode(12, fetch); !errors.Is(err, kerr.InvalidRequest) {
+		t.Errorf("a Fetch that forgets %d topics: %v", maxHotElements+1, err)
 	}
 }
 

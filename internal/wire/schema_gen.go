@@ -8,10 +8,10 @@ var schemas = [...]schema{
 		{kind: kindString, from: 3},
 		{kind: kindFixed, size: 2},
 		{kind: kindFixed, size: 4},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 64, fields: []field{
 			{kind: kindString, before: 13},
 			{kind: kindFixed, size: 16, from: 13},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 40, fields: []field{
 				{kind: kindFixed, size: 4},
 				{kind: kindBytes},
 				{kind: kindTags},
@@ -28,10 +28,10 @@ var schemas = [...]schema{
 		{kind: kindFixed, size: 1, from: 4},
 		{kind: kindFixed, size: 4, from: 7},
 		{kind: kindFixed, size: 4, from: 7},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 64, fields: []field{
 			{kind: kindString, before: 13},
 			{kind: kindFixed, size: 16, from: 13},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 72, fields: []field{
 				{kind: kindFixed, size: 4},
 				{kind: kindFixed, size: 4, from: 9},
 				{kind: kindFixed, size: 8},
@@ -45,10 +45,10 @@ var schemas = [...]schema{
 			}},
 			{kind: kindTags},
 		}},
-		{kind: kindArray, from: 7, fields: []field{
+		{kind: kindArray, elem: 64, from: 7, fields: []field{
 			{kind: kindString, from: 7, before: 13},
 			{kind: kindFixed, size: 16, from: 13},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 4, fields: []field{
 				{kind: kindFixed, size: 4},
 			}},
 			{kind: kindTags},
@@ -66,9 +66,9 @@ var schemas = [...]schema{
 	2: {max: 11, fields: []field{
 		{kind: kindFixed, size: 4},
 		{kind: kindFixed, size: 1, from: 2},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 48, fields: []field{
 			{kind: kindString},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 32, fields: []field{
 				{kind: kindFixed, size: 4},
 				{kind: kindFixed, size: 4, from: 4},
 				{kind: kindFixed, size: 8},
@@ -81,7 +81,7 @@ var schemas = [...]schema{
 		{kind: kindTags},
 	}}, // ListOffsets
 	3: {max: 13, fields: []field{
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 32, fields: []field{
 			{kind: kindFixed, size: 16, from: 10},
 			{kind: kindString},
 			{kind: kindTags},
@@ -97,49 +97,49 @@ var schemas = [...]schema{
 		{kind: kindFixed, size: 4},
 		{kind: kindFixed, size: 8, from: 2},
 		{kind: kindFixed, size: 1, from: 5},
-		{kind: kindArray, before: 2, fields: []field{
+		{kind: kindArray, elem: 152, before: 2, fields: []field{
 			{kind: kindString, before: 2},
 			{kind: kindFixed, size: 4},
 			{kind: kindFixed, size: 4},
 			{kind: kindFixed, size: 4},
 			{kind: kindFixed, size: 4},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 4, fields: []field{
 				{kind: kindFixed, size: 4},
 			}},
 			{kind: kindFixed, size: 4},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 4, fields: []field{
 				{kind: kindFixed, size: 4},
 			}},
-			{kind: kindArray, from: 3, fields: []field{
+			{kind: kindArray, elem: 4, from: 3, fields: []field{
 				{kind: kindFixed, size: 4},
 			}},
-			{kind: kindArray, from: 3, fields: []field{
+			{kind: kindArray, elem: 4, from: 3, fields: []field{
 				{kind: kindFixed, size: 4},
 			}},
 			{kind: kindFixed, size: 1, from: 1},
 			{kind: kindFixed, size: 1, from: 6},
 			{kind: kindTags},
 		}},
-		{kind: kindArray, from: 2, fields: []field{
+		{kind: kindArray, elem: 64, from: 2, fields: []field{
 			{kind: kindString},
 			{kind: kindFixed, size: 16, from: 5},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 152, fields: []field{
 				{kind: kindString, before: 2},
 				{kind: kindFixed, size: 4},
 				{kind: kindFixed, size: 4},
 				{kind: kindFixed, size: 4},
 				{kind: kindFixed, size: 4},
-				{kind: kindArray, fields: []field{
+				{kind: kindArray, elem: 4, fields: []field{
 					{kind: kindFixed, size: 4},
 				}},
 				{kind: kindFixed, size: 4},
-				{kind: kindArray, fields: []field{
+				{kind: kindArray, elem: 4, fields: []field{
 					{kind: kindFixed, size: 4},
 				}},
-				{kind: kindArray, from: 3, fields: []field{
+				{kind: kindArray, elem: 4, from: 3, fields: []field{
 					{kind: kindFixed, size: 4},
 				}},
-				{kind: kindArray, from: 3, fields: []field{
+				{kind: kindArray, elem: 4, from: 3, fields: []field{
 					{kind: kindFixed, size: 4},
 				}},
 				{kind: kindFixed, size: 1, from: 1},
@@ -148,7 +148,7 @@ var schemas = [...]schema{
 			}},
 			{kind: kindTags},
 		}},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 40, fields: []field{
 			{kind: kindFixed, size: 4},
 			{kind: kindString},
 			{kind: kindFixed, size: 4},
@@ -162,13 +162,13 @@ var schemas = [...]schema{
 		{kind: kindFixed, size: 1, from: 4},
 		{kind: kindFixed, size: 8, from: 1},
 		{kind: kindFixed, size: 1, before: 3},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 80, fields: []field{
 			{kind: kindString},
 			{kind: kindFixed, size: 4, before: 1},
-			{kind: kindArray, from: 1, before: 3, fields: []field{
+			{kind: kindArray, elem: 4, from: 1, before: 3, fields: []field{
 				{kind: kindFixed, size: 4},
 			}},
-			{kind: kindArray, from: 3, fields: []field{
+			{kind: kindArray, elem: 24, from: 3, fields: []field{
 				{kind: kindFixed, size: 4},
 				{kind: kindFixed, size: 4},
 				{kind: kindFixed, size: 1},
@@ -183,52 +183,52 @@ var schemas = [...]schema{
 		{kind: kindFixed, size: 1, from: 8},
 		{kind: kindFixed, size: 4},
 		{kind: kindFixed, size: 8, from: 5},
-		{kind: kindArray, before: 5, fields: []field{
+		{kind: kindArray, elem: 120, before: 5, fields: []field{
 			{kind: kindString, before: 5},
 			{kind: kindFixed, size: 4},
 			{kind: kindFixed, size: 4},
 			{kind: kindFixed, size: 4},
 			{kind: kindFixed, size: 4},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 4, fields: []field{
 				{kind: kindFixed, size: 4},
 			}},
 			{kind: kindFixed, size: 4},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 4, fields: []field{
 				{kind: kindFixed, size: 4},
 			}},
-			{kind: kindArray, from: 4, fields: []field{
+			{kind: kindArray, elem: 4, from: 4, fields: []field{
 				{kind: kindFixed, size: 4},
 			}},
 			{kind: kindTags},
 		}},
-		{kind: kindArray, from: 5, fields: []field{
+		{kind: kindArray, elem: 64, from: 5, fields: []field{
 			{kind: kindString},
 			{kind: kindFixed, size: 16, from: 7},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 120, fields: []field{
 				{kind: kindString, before: 5},
 				{kind: kindFixed, size: 4},
 				{kind: kindFixed, size: 4},
 				{kind: kindFixed, size: 4},
 				{kind: kindFixed, size: 4},
-				{kind: kindArray, fields: []field{
+				{kind: kindArray, elem: 4, fields: []field{
 					{kind: kindFixed, size: 4},
 				}},
 				{kind: kindFixed, size: 4},
-				{kind: kindArray, fields: []field{
+				{kind: kindArray, elem: 4, fields: []field{
 					{kind: kindFixed, size: 4},
 				}},
-				{kind: kindArray, from: 4, fields: []field{
+				{kind: kindArray, elem: 4, from: 4, fields: []field{
 					{kind: kindFixed, size: 4},
 				}},
 				{kind: kindTags},
 			}},
 			{kind: kindTags},
 		}},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 72, fields: []field{
 			{kind: kindFixed, size: 4},
 			{kind: kindString, before: 1},
 			{kind: kindFixed, size: 4, before: 1},
-			{kind: kindArray, from: 1, fields: []field{
+			{kind: kindArray, elem: 56, from: 1, fields: []field{
 				{kind: kindFixed, size: 4},
 				{kind: kindString},
 				{kind: kindString, from: 3},
@@ -251,10 +251,10 @@ var schemas = [...]schema{
 		{kind: kindString, from: 1},
 		{kind: kindString, from: 7},
 		{kind: kindFixed, size: 8, from: 2, before: 5},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 64, fields: []field{
 			{kind: kindString, before: 10},
 			{kind: kindFixed, size: 16, from: 10},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 48, fields: []field{
 				{kind: kindFixed, size: 4},
 				{kind: kindFixed, size: 8},
 				{kind: kindFixed, size: 8, from: 1, before: 2},
@@ -268,21 +268,21 @@ var schemas = [...]schema{
 	}}, // OffsetCommit
 	9: {max: 10, fields: []field{
 		{kind: kindString, before: 8},
-		{kind: kindArray, before: 8, fields: []field{
+		{kind: kindArray, elem: 48, before: 8, fields: []field{
 			{kind: kindString},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 4, fields: []field{
 				{kind: kindFixed, size: 4},
 			}},
 			{kind: kindTags},
 		}},
-		{kind: kindArray, from: 8, fields: []field{
+		{kind: kindArray, elem: 64, from: 8, fields: []field{
 			{kind: kindString},
 			{kind: kindString, from: 9},
 			{kind: kindFixed, size: 4, from: 9},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 64, fields: []field{
 				{kind: kindString, from: 8, before: 10},
 				{kind: kindFixed, size: 16, from: 10},
-				{kind: kindArray, fields: []field{
+				{kind: kindArray, elem: 4, fields: []field{
 					{kind: kindFixed, size: 4},
 				}},
 				{kind: kindTags},
@@ -295,7 +295,7 @@ var schemas = [...]schema{
 	10: {max: 6, fields: []field{
 		{kind: kindString, before: 4},
 		{kind: kindFixed, size: 1, from: 1},
-		{kind: kindArray, from: 4, fields: []field{
+		{kind: kindArray, elem: 16, from: 4, fields: []field{
 			{kind: kindString},
 		}},
 		{kind: kindTags},
@@ -307,7 +307,7 @@ var schemas = [...]schema{
 		{kind: kindString},
 		{kind: kindString, from: 5},
 		{kind: kindString},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 48, fields: []field{
 			{kind: kindString},
 			{kind: kindBytes},
 			{kind: kindTags},
@@ -325,7 +325,7 @@ var schemas = [...]schema{
 	13: {max: 5, fields: []field{
 		{kind: kindString},
 		{kind: kindString, before: 3},
-		{kind: kindArray, from: 3, fields: []field{
+		{kind: kindArray, elem: 40, from: 3, fields: []field{
 			{kind: kindString},
 			{kind: kindString},
 			{kind: kindString, from: 5},
@@ -340,7 +340,7 @@ var schemas = [...]schema{
 		{kind: kindString, from: 3},
 		{kind: kindString, from: 5},
 		{kind: kindString, from: 5},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 48, fields: []field{
 			{kind: kindString},
 			{kind: kindBytes},
 			{kind: kindTags},
@@ -348,17 +348,17 @@ var schemas = [...]schema{
 		{kind: kindTags},
 	}}, // SyncGroup
 	15: {max: 6, fields: []field{
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 16, fields: []field{
 			{kind: kindString},
 		}},
 		{kind: kindFixed, size: 1, from: 3},
 		{kind: kindTags},
 	}}, // DescribeGroups
 	16: {max: 5, fields: []field{
-		{kind: kindArray, from: 4, fields: []field{
+		{kind: kindArray, elem: 16, from: 4, fields: []field{
 			{kind: kindString},
 		}},
-		{kind: kindArray, from: 5, fields: []field{
+		{kind: kindArray, elem: 16, from: 5, fields: []field{
 			{kind: kindString},
 		}},
 		{kind: kindTags},
@@ -374,18 +374,18 @@ var schemas = [...]schema{
 		{kind: kindTags},
 	}}, // ApiVersions
 	19: {max: 7, fields: []field{
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 80, fields: []field{
 			{kind: kindString},
 			{kind: kindFixed, size: 4},
 			{kind: kindFixed, size: 2},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 40, fields: []field{
 				{kind: kindFixed, size: 4},
-				{kind: kindArray, fields: []field{
+				{kind: kindArray, elem: 4, fields: []field{
 					{kind: kindFixed, size: 4},
 				}},
 				{kind: kindTags},
 			}},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 32, fields: []field{
 				{kind: kindString},
 				{kind: kindString},
 				{kind: kindTags},
@@ -397,10 +397,10 @@ var schemas = [...]schema{
 		{kind: kindTags},
 	}}, // CreateTopics
 	20: {max: 6, fields: []field{
-		{kind: kindArray, before: 6, fields: []field{
+		{kind: kindArray, elem: 16, before: 6, fields: []field{
 			{kind: kindString},
 		}},
-		{kind: kindArray, from: 6, fields: []field{
+		{kind: kindArray, elem: 32, from: 6, fields: []field{
 			{kind: kindString},
 			{kind: kindFixed, size: 16},
 			{kind: kindTags},
@@ -409,9 +409,9 @@ var schemas = [...]schema{
 		{kind: kindTags},
 	}}, // DeleteTopics
 	21: {max: 2, fields: []field{
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 48, fields: []field{
 			{kind: kindString},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 24, fields: []field{
 				{kind: kindFixed, size: 4},
 				{kind: kindFixed, size: 8},
 				{kind: kindTags},
@@ -430,9 +430,9 @@ var schemas = [...]schema{
 	}}, // InitProducerID
 	23: {max: 4, fields: []field{
 		{kind: kindFixed, size: 4, from: 3},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 48, fields: []field{
 			{kind: kindString},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 24, fields: []field{
 				{kind: kindFixed, size: 4},
 				{kind: kindFixed, size: 4, from: 2},
 				{kind: kindFixed, size: 4},
@@ -446,21 +446,21 @@ var schemas = [...]schema{
 		{kind: kindString, before: 4},
 		{kind: kindFixed, size: 8, before: 4},
 		{kind: kindFixed, size: 2, before: 4},
-		{kind: kindArray, before: 4, fields: []field{
+		{kind: kindArray, elem: 48, before: 4, fields: []field{
 			{kind: kindString},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 4, fields: []field{
 				{kind: kindFixed, size: 4},
 			}},
 			{kind: kindTags},
 		}},
-		{kind: kindArray, from: 4, fields: []field{
+		{kind: kindArray, elem: 64, from: 4, fields: []field{
 			{kind: kindString},
 			{kind: kindFixed, size: 8},
 			{kind: kindFixed, size: 2},
 			{kind: kindFixed, size: 1},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 48, fields: []field{
 				{kind: kindString},
-				{kind: kindArray, fields: []field{
+				{kind: kindArray, elem: 4, fields: []field{
 					{kind: kindFixed, size: 4},
 				}},
 				{kind: kindTags},
@@ -484,13 +484,13 @@ var schemas = [...]schema{
 		{kind: kindTags},
 	}}, // EndTxn
 	27: {max: 2, fields: []field{
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 56, fields: []field{
 			{kind: kindFixed, size: 8},
 			{kind: kindFixed, size: 2},
 			{kind: kindFixed, size: 1},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 48, fields: []field{
 				{kind: kindString},
-				{kind: kindArray, fields: []field{
+				{kind: kindArray, elem: 4, fields: []field{
 					{kind: kindFixed, size: 4},
 				}},
 				{kind: kindTags},
@@ -509,10 +509,10 @@ var schemas = [...]schema{
 		{kind: kindFixed, size: 4, from: 3},
 		{kind: kindString, from: 3},
 		{kind: kindString, from: 3},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 64, fields: []field{
 			{kind: kindString, before: 6},
 			{kind: kindFixed, size: 16, from: 6},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 40, fields: []field{
 				{kind: kindFixed, size: 4},
 				{kind: kindFixed, size: 8},
 				{kind: kindFixed, size: 4, from: 2},
@@ -542,7 +542,7 @@ var schemas = [...]schema{
 		{kind: kindTags},
 	}}, // DescribeACLs
 	30: {max: 3, fields: []field{
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 80, fields: []field{
 			{kind: kindStruct, fields: []field{
 				{kind: kindFixed, size: 1},
 			}},
@@ -563,7 +563,7 @@ var schemas = [...]schema{
 		{kind: kindTags},
 	}}, // CreateACLs
 	31: {max: 3, fields: []field{
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 56, fields: []field{
 			{kind: kindStruct, fields: []field{
 				{kind: kindFixed, size: 1},
 			}},
@@ -584,12 +584,12 @@ var schemas = [...]schema{
 		{kind: kindTags},
 	}}, // DeleteACLs
 	32: {max: 4, fields: []field{
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 56, fields: []field{
 			{kind: kindStruct, fields: []field{
 				{kind: kindFixed, size: 1},
 			}},
 			{kind: kindString},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 16, fields: []field{
 				{kind: kindString},
 			}},
 			{kind: kindTags},
@@ -599,12 +599,12 @@ var schemas = [...]schema{
 		{kind: kindTags},
 	}}, // DescribeConfigs
 	33: {max: 2, fields: []field{
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 56, fields: []field{
 			{kind: kindStruct, fields: []field{
 				{kind: kindFixed, size: 1},
 			}},
 			{kind: kindString},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 32, fields: []field{
 				{kind: kindString},
 				{kind: kindString},
 				{kind: kindTags},
@@ -615,11 +615,11 @@ var schemas = [...]schema{
 		{kind: kindTags},
 	}}, // AlterConfigs
 	34: {max: 2, fields: []field{
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 48, fields: []field{
 			{kind: kindString},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 48, fields: []field{
 				{kind: kindString},
-				{kind: kindArray, fields: []field{
+				{kind: kindArray, elem: 4, fields: []field{
 					{kind: kindFixed, size: 4},
 				}},
 				{kind: kindTags},
@@ -629,9 +629,9 @@ var schemas = [...]schema{
 		{kind: kindTags},
 	}}, // AlterReplicaLogDirs
 	35: {max: 5, fields: []field{
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 48, fields: []field{
 			{kind: kindString},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 4, fields: []field{
 				{kind: kindFixed, size: 4},
 			}},
 			{kind: kindTags},
@@ -643,11 +643,11 @@ var schemas = [...]schema{
 		{kind: kindTags},
 	}}, // SASLAuthenticate
 	37: {max: 3, fields: []field{
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 56, fields: []field{
 			{kind: kindString},
 			{kind: kindFixed, size: 4},
-			{kind: kindArray, fields: []field{
-				{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 32, fields: []field{
+				{kind: kindArray, elem: 4, fields: []field{
 					{kind: kindFixed, size: 4},
 				}},
 				{kind: kindTags},
@@ -661,7 +661,7 @@ var schemas = [...]schema{
 	38: {max: 3, fields: []field{
 		{kind: kindString, from: 3},
 		{kind: kindString, from: 3},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 40, fields: []field{
 			{kind: kindString},
 			{kind: kindString},
 			{kind: kindTags},
@@ -680,7 +680,7 @@ var schemas = [...]schema{
 		{kind: kindTags},
 	}}, // ExpireDelegationToken
 	41: {max: 3, fields: []field{
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 40, fields: []field{
 			{kind: kindString},
 			{kind: kindString},
 			{kind: kindTags},
@@ -688,16 +688,16 @@ var schemas = [...]schema{
 		{kind: kindTags},
 	}}, // DescribeDelegationToken
 	42: {max: 3, fields: []field{
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 16, fields: []field{
 			{kind: kindString},
 		}},
 		{kind: kindTags},
 	}}, // DeleteGroups
 	43: {max: 2, fields: []field{
 		{kind: kindFixed, size: 1, from: 1},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 48, fields: []field{
 			{kind: kindString},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 4, fields: []field{
 				{kind: kindFixed, size: 4},
 			}},
 			{kind: kindTags},
@@ -706,12 +706,12 @@ var schemas = [...]schema{
 		{kind: kindTags},
 	}}, // ElectLeaders
 	44: {max: 1, fields: []field{
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 56, fields: []field{
 			{kind: kindStruct, fields: []field{
 				{kind: kindFixed, size: 1},
 			}},
 			{kind: kindString},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 40, fields: []field{
 				{kind: kindString},
 				{kind: kindStruct, fields: []field{
 					{kind: kindFixed, size: 1},
@@ -727,11 +727,11 @@ var schemas = [...]schema{
 	45: {max: 1, fields: []field{
 		{kind: kindFixed, size: 4},
 		{kind: kindFixed, size: 1, from: 1},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 48, fields: []field{
 			{kind: kindString},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 40, fields: []field{
 				{kind: kindFixed, size: 4},
-				{kind: kindArray, fields: []field{
+				{kind: kindArray, elem: 4, fields: []field{
 					{kind: kindFixed, size: 4},
 				}},
 				{kind: kindTags},
@@ -742,9 +742,9 @@ var schemas = [...]schema{
 	}}, // AlterPartitionAssignments
 	46: {max: 0, fields: []field{
 		{kind: kindFixed, size: 4},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 48, fields: []field{
 			{kind: kindString},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 4, fields: []field{
 				{kind: kindFixed, size: 4},
 			}},
 			{kind: kindTags},
@@ -753,15 +753,15 @@ var schemas = [...]schema{
 	}}, // ListPartitionReassignments
 	47: {max: 0, fields: []field{
 		{kind: kindString},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 40, fields: []field{
 			{kind: kindString},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 4, fields: []field{
 				{kind: kindFixed, size: 4},
 			}},
 		}},
 	}}, // OffsetDelete
 	48: {max: 1, fields: []field{
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 40, fields: []field{
 			{kind: kindString},
 			{kind: kindStruct, fields: []field{
 				{kind: kindFixed, size: 1},
@@ -773,13 +773,13 @@ var schemas = [...]schema{
 		{kind: kindTags},
 	}}, // DescribeClientQuotas
 	49: {max: 1, fields: []field{
-		{kind: kindArray, fields: []field{
-			{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 56, fields: []field{
+			{kind: kindArray, elem: 32, fields: []field{
 				{kind: kindString},
 				{kind: kindString},
 				{kind: kindTags},
 			}},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 40, fields: []field{
 				{kind: kindString},
 				{kind: kindFixed, size: 8},
 				{kind: kindFixed, size: 1},
@@ -791,19 +791,19 @@ var schemas = [...]schema{
 		{kind: kindTags},
 	}}, // AlterClientQuotas
 	50: {max: 0, fields: []field{
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 24, fields: []field{
 			{kind: kindString},
 			{kind: kindTags},
 		}},
 		{kind: kindTags},
 	}}, // DescribeUserSCRAMCredentials
 	51: {max: 0, fields: []field{
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 32, fields: []field{
 			{kind: kindString},
 			{kind: kindFixed, size: 1},
 			{kind: kindTags},
 		}},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 80, fields: []field{
 			{kind: kindString},
 			{kind: kindFixed, size: 1},
 			{kind: kindFixed, size: 4},
@@ -816,9 +816,9 @@ var schemas = [...]schema{
 	52: {max: 2, fields: []field{
 		{kind: kindString},
 		{kind: kindFixed, size: 4, from: 1},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 48, fields: []field{
 			{kind: kindString},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 72, fields: []field{
 				{kind: kindFixed, size: 4},
 				{kind: kindFixed, size: 4},
 				{kind: kindFixed, size: 4},
@@ -836,9 +836,9 @@ var schemas = [...]schema{
 	53: {max: 1, fields: []field{
 		{kind: kindString},
 		{kind: kindFixed, size: 4, from: 1},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 48, fields: []field{
 			{kind: kindString},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 40, fields: []field{
 				{kind: kindFixed, size: 4},
 				{kind: kindFixed, size: 16, from: 1},
 				{kind: kindFixed, size: 4},
@@ -847,7 +847,7 @@ var schemas = [...]schema{
 			}},
 			{kind: kindTags},
 		}},
-		{kind: kindArray, from: 1, fields: []field{
+		{kind: kindArray, elem: 48, from: 1, fields: []field{
 			{kind: kindString},
 			{kind: kindString},
 			{kind: kindFixed, size: 2},
@@ -857,16 +857,16 @@ var schemas = [...]schema{
 	}}, // BeginQuorumEpoch
 	54: {max: 1, fields: []field{
 		{kind: kindString},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 48, fields: []field{
 			{kind: kindString},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 72, fields: []field{
 				{kind: kindFixed, size: 4},
 				{kind: kindFixed, size: 4},
 				{kind: kindFixed, size: 4},
-				{kind: kindArray, before: 1, fields: []field{
+				{kind: kindArray, elem: 4, before: 1, fields: []field{
 					{kind: kindFixed, size: 4},
 				}},
-				{kind: kindArray, from: 1, fields: []field{
+				{kind: kindArray, elem: 32, from: 1, fields: []field{
 					{kind: kindFixed, size: 4},
 					{kind: kindFixed, size: 16},
 					{kind: kindTags},
@@ -875,7 +875,7 @@ var schemas = [...]schema{
 			}},
 			{kind: kindTags},
 		}},
-		{kind: kindArray, from: 1, fields: []field{
+		{kind: kindArray, elem: 48, from: 1, fields: []field{
 			{kind: kindString},
 			{kind: kindString},
 			{kind: kindFixed, size: 2},
@@ -884,9 +884,9 @@ var schemas = [...]schema{
 		{kind: kindTags},
 	}}, // EndQuorumEpoch
 	55: {max: 2, fields: []field{
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 48, fields: []field{
 			{kind: kindString},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 16, fields: []field{
 				{kind: kindFixed, size: 4},
 				{kind: kindTags},
 			}},
@@ -897,16 +897,16 @@ var schemas = [...]schema{
 	56: {max: 3, fields: []field{
 		{kind: kindFixed, size: 4},
 		{kind: kindFixed, size: 8},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 64, fields: []field{
 			{kind: kindString, before: 2},
 			{kind: kindFixed, size: 16, from: 2},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 72, fields: []field{
 				{kind: kindFixed, size: 4},
 				{kind: kindFixed, size: 4},
-				{kind: kindArray, before: 3, fields: []field{
+				{kind: kindArray, elem: 4, before: 3, fields: []field{
 					{kind: kindFixed, size: 4},
 				}},
-				{kind: kindArray, from: 3, fields: []field{
+				{kind: kindArray, elem: 24, from: 3, fields: []field{
 					{kind: kindFixed, size: 4},
 					{kind: kindFixed, size: 8},
 					{kind: kindTags},
@@ -921,7 +921,7 @@ var schemas = [...]schema{
 	}}, // AlterPartition
 	57: {max: 2, fields: []field{
 		{kind: kindFixed, size: 4},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 32, fields: []field{
 			{kind: kindString},
 			{kind: kindFixed, size: 2},
 			{kind: kindFixed, size: 1, before: 1},
@@ -940,9 +940,9 @@ var schemas = [...]schema{
 	59: {max: 1, fields: []field{
 		{kind: kindFixed, size: 4},
 		{kind: kindFixed, size: 4},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 48, fields: []field{
 			{kind: kindString},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 64, fields: []field{
 				{kind: kindFixed, size: 4},
 				{kind: kindFixed, size: 4},
 				{kind: kindStruct, fields: []field{
@@ -968,9 +968,9 @@ var schemas = [...]schema{
 		{kind: kindTags},
 	}}, // DescribeCluster
 	61: {max: 0, fields: []field{
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 48, fields: []field{
 			{kind: kindString},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 4, fields: []field{
 				{kind: kindFixed, size: 4},
 			}},
 			{kind: kindTags},
@@ -981,14 +981,14 @@ var schemas = [...]schema{
 		{kind: kindFixed, size: 4},
 		{kind: kindString},
 		{kind: kindFixed, size: 16},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 48, fields: []field{
 			{kind: kindString},
 			{kind: kindString},
 			{kind: kindFixed, size: 2},
 			{kind: kindFixed, size: 2},
 			{kind: kindTags},
 		}},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 32, fields: []field{
 			{kind: kindString},
 			{kind: kindFixed, size: 2},
 			{kind: kindFixed, size: 2},
@@ -996,7 +996,7 @@ var schemas = [...]schema{
 		}},
 		{kind: kindString},
 		{kind: kindFixed, size: 1, from: 1},
-		{kind: kindArray, from: 2, fields: []field{
+		{kind: kindArray, elem: 16, from: 2, fields: []field{
 			{kind: kindFixed, size: 16},
 		}},
 		{kind: kindFixed, size: 8, from: 3},
@@ -1009,10 +1009,10 @@ var schemas = [...]schema{
 		{kind: kindFixed, size: 1},
 		{kind: kindFixed, size: 1},
 		{kind: kindTags, fields: []field{
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 16, fields: []field{
 				{kind: kindFixed, size: 16},
 			}},
-			{kind: kindArray, tag: 1, fields: []field{
+			{kind: kindArray, elem: 16, tag: 1, fields: []field{
 				{kind: kindFixed, size: 16},
 			}},
 		}},
@@ -1022,16 +1022,16 @@ var schemas = [...]schema{
 		{kind: kindTags},
 	}}, // UnregisterBroker
 	65: {max: 0, fields: []field{
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 16, fields: []field{
 			{kind: kindString},
 		}},
 		{kind: kindTags},
 	}}, // DescribeTransactions
 	66: {max: 2, fields: []field{
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 16, fields: []field{
 			{kind: kindString},
 		}},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 8, fields: []field{
 			{kind: kindFixed, size: 8},
 		}},
 		{kind: kindFixed, size: 8, from: 1},
@@ -1050,14 +1050,14 @@ var schemas = [...]schema{
 		{kind: kindString},
 		{kind: kindString},
 		{kind: kindFixed, size: 4},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 16, fields: []field{
 			{kind: kindString},
 		}},
 		{kind: kindString, from: 1},
 		{kind: kindString},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 48, fields: []field{
 			{kind: kindFixed, size: 16},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 4, fields: []field{
 				{kind: kindFixed, size: 4},
 			}},
 			{kind: kindTags},
@@ -1065,7 +1065,7 @@ var schemas = [...]schema{
 		{kind: kindTags},
 	}}, // ConsumerGroupHeartbeat
 	69: {max: 1, fields: []field{
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 16, fields: []field{
 			{kind: kindString},
 		}},
 		{kind: kindFixed, size: 1},
@@ -1075,14 +1075,14 @@ var schemas = [...]schema{
 		{kind: kindFixed, size: 4},
 		{kind: kindFixed, size: 16},
 		{kind: kindFixed, size: 1},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 48, fields: []field{
 			{kind: kindString},
 			{kind: kindString},
 			{kind: kindFixed, size: 2},
 			{kind: kindFixed, size: 2},
 			{kind: kindTags},
 		}},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 32, fields: []field{
 			{kind: kindString},
 			{kind: kindFixed, size: 2},
 			{kind: kindFixed, size: 2},
@@ -1105,11 +1105,11 @@ var schemas = [...]schema{
 	73: {max: 0, fields: []field{
 		{kind: kindFixed, size: 4},
 		{kind: kindFixed, size: 8},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 48, fields: []field{
 			{kind: kindFixed, size: 16},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 48, fields: []field{
 				{kind: kindFixed, size: 16},
-				{kind: kindArray, fields: []field{
+				{kind: kindArray, elem: 16, fields: []field{
 					{kind: kindFixed, size: 4},
 					{kind: kindTags},
 				}},
@@ -1120,18 +1120,18 @@ var schemas = [...]schema{
 		{kind: kindTags},
 	}}, // AssignReplicasToDirs
 	74: {max: 1, fields: []field{
-		{kind: kindArray, from: 1, fields: []field{
+		{kind: kindArray, elem: 1, from: 1, fields: []field{
 			{kind: kindFixed, size: 1},
 		}},
 		{kind: kindTags},
 	}}, // ListConfigResources
 	75: {max: 0, fields: []field{
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 24, fields: []field{
 			{kind: kindString},
 			{kind: kindTags},
 		}},
 		{kind: kindFixed, size: 4},
-		{kind: kindNullableStruct, fields: []field{
+		{kind: kindNullableStruct, elem: 32, fields: []field{
 			{kind: kindString},
 			{kind: kindFixed, size: 4},
 			{kind: kindTags},
@@ -1143,13 +1143,13 @@ var schemas = [...]schema{
 		{kind: kindString},
 		{kind: kindFixed, size: 4},
 		{kind: kindString},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 16, fields: []field{
 			{kind: kindString},
 		}},
 		{kind: kindTags},
 	}}, // ShareGroupHeartbeat
 	77: {max: 1, fields: []field{
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 16, fields: []field{
 			{kind: kindString},
 		}},
 		{kind: kindFixed, size: 1},
@@ -1166,15 +1166,15 @@ var schemas = [...]schema{
 		{kind: kindFixed, size: 4, from: 1},
 		{kind: kindFixed, size: 1, from: 2},
 		{kind: kindFixed, size: 1, from: 2},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 48, fields: []field{
 			{kind: kindFixed, size: 16},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 40, fields: []field{
 				{kind: kindFixed, size: 4},
 				{kind: kindFixed, size: 4, before: 1},
-				{kind: kindArray, fields: []field{
+				{kind: kindArray, elem: 48, fields: []field{
 					{kind: kindFixed, size: 8},
 					{kind: kindFixed, size: 8},
-					{kind: kindArray, fields: []field{
+					{kind: kindArray, elem: 1, fields: []field{
 						{kind: kindFixed, size: 1},
 					}},
 					{kind: kindTags},
@@ -1183,9 +1183,9 @@ var schemas = [...]schema{
 			}},
 			{kind: kindTags},
 		}},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 48, fields: []field{
 			{kind: kindFixed, size: 16},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 4, fields: []field{
 				{kind: kindFixed, size: 4},
 			}},
 			{kind: kindTags},
@@ -1197,14 +1197,14 @@ var schemas = [...]schema{
 		{kind: kindString},
 		{kind: kindFixed, size: 4},
 		{kind: kindFixed, size: 1, from: 2},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 48, fields: []field{
 			{kind: kindFixed, size: 16},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 40, fields: []field{
 				{kind: kindFixed, size: 4},
-				{kind: kindArray, fields: []field{
+				{kind: kindArray, elem: 48, fields: []field{
 					{kind: kindFixed, size: 8},
 					{kind: kindFixed, size: 8},
-					{kind: kindArray, fields: []field{
+					{kind: kindArray, elem: 1, fields: []field{
 						{kind: kindFixed, size: 1},
 					}},
 					{kind: kindTags},
@@ -1220,7 +1220,7 @@ var schemas = [...]schema{
 		{kind: kindFixed, size: 4},
 		{kind: kindFixed, size: 4},
 		{kind: kindFixed, size: 16},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 48, fields: []field{
 			{kind: kindString},
 			{kind: kindString},
 			{kind: kindFixed, size: 2},
@@ -1240,7 +1240,7 @@ var schemas = [...]schema{
 		{kind: kindFixed, size: 4},
 		{kind: kindFixed, size: 4},
 		{kind: kindFixed, size: 16},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 48, fields: []field{
 			{kind: kindString},
 			{kind: kindString},
 			{kind: kindFixed, size: 2},
@@ -1255,9 +1255,9 @@ var schemas = [...]schema{
 	}}, // UpdateRaftVoter
 	83: {max: 0, fields: []field{
 		{kind: kindString},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 48, fields: []field{
 			{kind: kindFixed, size: 16},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 24, fields: []field{
 				{kind: kindFixed, size: 4},
 				{kind: kindFixed, size: 4},
 				{kind: kindFixed, size: 8},
@@ -1269,9 +1269,9 @@ var schemas = [...]schema{
 	}}, // InitializeShareGroupState
 	84: {max: 0, fields: []field{
 		{kind: kindString},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 48, fields: []field{
 			{kind: kindFixed, size: 16},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 16, fields: []field{
 				{kind: kindFixed, size: 4},
 				{kind: kindFixed, size: 4},
 				{kind: kindTags},
@@ -1282,15 +1282,15 @@ var schemas = [...]schema{
 	}}, // ReadShareGroupState
 	85: {max: 1, fields: []field{
 		{kind: kindString},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 48, fields: []field{
 			{kind: kindFixed, size: 16},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 64, fields: []field{
 				{kind: kindFixed, size: 4},
 				{kind: kindFixed, size: 4},
 				{kind: kindFixed, size: 4},
 				{kind: kindFixed, size: 8},
 				{kind: kindFixed, size: 4, from: 1},
-				{kind: kindArray, fields: []field{
+				{kind: kindArray, elem: 32, fields: []field{
 					{kind: kindFixed, size: 8},
 					{kind: kindFixed, size: 8},
 					{kind: kindFixed, size: 1},
@@ -1305,9 +1305,9 @@ var schemas = [...]schema{
 	}}, // WriteShareGroupState
 	86: {max: 0, fields: []field{
 		{kind: kindString},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 48, fields: []field{
 			{kind: kindFixed, size: 16},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 16, fields: []field{
 				{kind: kindFixed, size: 4},
 				{kind: kindTags},
 			}},
@@ -1317,9 +1317,9 @@ var schemas = [...]schema{
 	}}, // DeleteShareGroupState
 	87: {max: 1, fields: []field{
 		{kind: kindString},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 48, fields: []field{
 			{kind: kindFixed, size: 16},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 16, fields: []field{
 				{kind: kindFixed, size: 4},
 				{kind: kindFixed, size: 4},
 				{kind: kindTags},
@@ -1336,49 +1336,49 @@ var schemas = [...]schema{
 		{kind: kindString},
 		{kind: kindString},
 		{kind: kindFixed, size: 4},
-		{kind: kindNullableStruct, fields: []field{
+		{kind: kindNullableStruct, elem: 40, fields: []field{
 			{kind: kindFixed, size: 4},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 168, fields: []field{
 				{kind: kindString},
-				{kind: kindArray, fields: []field{
+				{kind: kindArray, elem: 16, fields: []field{
 					{kind: kindString},
 				}},
-				{kind: kindArray, fields: []field{
+				{kind: kindArray, elem: 16, fields: []field{
 					{kind: kindString},
 				}},
-				{kind: kindArray, fields: []field{
+				{kind: kindArray, elem: 56, fields: []field{
 					{kind: kindString},
 					{kind: kindFixed, size: 4},
 					{kind: kindFixed, size: 2},
-					{kind: kindArray, fields: []field{
+					{kind: kindArray, elem: 40, fields: []field{
 						{kind: kindString},
 						{kind: kindString},
 						{kind: kindTags},
 					}},
 					{kind: kindTags},
 				}},
-				{kind: kindArray, fields: []field{
+				{kind: kindArray, elem: 16, fields: []field{
 					{kind: kindString},
 				}},
-				{kind: kindArray, fields: []field{
+				{kind: kindArray, elem: 56, fields: []field{
 					{kind: kindString},
 					{kind: kindFixed, size: 4},
 					{kind: kindFixed, size: 2},
-					{kind: kindArray, fields: []field{
+					{kind: kindArray, elem: 40, fields: []field{
 						{kind: kindString},
 						{kind: kindString},
 						{kind: kindTags},
 					}},
 					{kind: kindTags},
 				}},
-				{kind: kindArray, fields: []field{
-					{kind: kindArray, fields: []field{
+				{kind: kindArray, elem: 80, fields: []field{
+					{kind: kindArray, elem: 2, fields: []field{
 						{kind: kindFixed, size: 2},
 					}},
-					{kind: kindArray, fields: []field{
+					{kind: kindArray, elem: 2, fields: []field{
 						{kind: kindFixed, size: 2},
 					}},
-					{kind: kindArray, fields: []field{
+					{kind: kindArray, elem: 2, fields: []field{
 						{kind: kindFixed, size: 2},
 					}},
 					{kind: kindTags},
@@ -1387,45 +1387,45 @@ var schemas = [...]schema{
 			}},
 			{kind: kindTags},
 		}},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 48, fields: []field{
 			{kind: kindString},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 4, fields: []field{
 				{kind: kindFixed, size: 4},
 			}},
 			{kind: kindTags},
 		}},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 48, fields: []field{
 			{kind: kindString},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 4, fields: []field{
 				{kind: kindFixed, size: 4},
 			}},
 			{kind: kindTags},
 		}},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 48, fields: []field{
 			{kind: kindString},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 4, fields: []field{
 				{kind: kindFixed, size: 4},
 			}},
 			{kind: kindTags},
 		}},
 		{kind: kindString},
-		{kind: kindNullableStruct, fields: []field{
+		{kind: kindNullableStruct, elem: 32, fields: []field{
 			{kind: kindString},
 			{kind: kindFixed, size: 2},
 			{kind: kindTags},
 		}},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 40, fields: []field{
 			{kind: kindString},
 			{kind: kindString},
 			{kind: kindTags},
 		}},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 40, fields: []field{
 			{kind: kindString},
 			{kind: kindFixed, size: 4},
 			{kind: kindFixed, size: 8},
 			{kind: kindTags},
 		}},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 40, fields: []field{
 			{kind: kindString},
 			{kind: kindFixed, size: 4},
 			{kind: kindFixed, size: 8},
@@ -1435,7 +1435,7 @@ var schemas = [...]schema{
 		{kind: kindTags},
 	}}, // StreamsGroupHeartbeat
 	89: {max: 1, fields: []field{
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 16, fields: []field{
 			{kind: kindString},
 		}},
 		{kind: kindFixed, size: 1},
@@ -1443,11 +1443,11 @@ var schemas = [...]schema{
 		{kind: kindTags},
 	}}, // StreamsGroupDescribe
 	90: {max: 1, fields: []field{
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 48, fields: []field{
 			{kind: kindString},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 48, fields: []field{
 				{kind: kindString},
-				{kind: kindArray, fields: []field{
+				{kind: kindArray, elem: 4, fields: []field{
 					{kind: kindFixed, size: 4},
 				}},
 				{kind: kindTags},
@@ -1458,9 +1458,9 @@ var schemas = [...]schema{
 	}}, // DescribeShareGroupOffsets
 	91: {max: 0, fields: []field{
 		{kind: kindString},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 48, fields: []field{
 			{kind: kindString},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 24, fields: []field{
 				{kind: kindFixed, size: 4},
 				{kind: kindFixed, size: 8},
 				{kind: kindTags},
@@ -1471,7 +1471,7 @@ var schemas = [...]schema{
 	}}, // AlterShareGroupOffsets
 	92: {max: 0, fields: []field{
 		{kind: kindString},
-		{kind: kindArray, fields: []field{
+		{kind: kindArray, elem: 24, fields: []field{
 			{kind: kindString},
 			{kind: kindTags},
 		}},
@@ -1482,37 +1482,37 @@ var schemas = [...]schema{
 		{kind: kindString},
 		{kind: kindFixed, size: 4},
 		{kind: kindStruct, fields: []field{
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 48, fields: []field{
 				{kind: kindString},
-				{kind: kindArray, fields: []field{
+				{kind: kindArray, elem: 112, fields: []field{
 					{kind: kindString},
 					{kind: kindFixed, size: 1},
-					{kind: kindArray, fields: []field{
+					{kind: kindArray, elem: 16, fields: []field{
 						{kind: kindString},
 					}},
 					{kind: kindString},
-					{kind: kindArray, fields: []field{
+					{kind: kindArray, elem: 16, fields: []field{
 						{kind: kindString},
 					}},
-					{kind: kindArray, fields: []field{
+					{kind: kindArray, elem: 16, fields: []field{
 						{kind: kindString},
 					}},
 					{kind: kindTags},
 				}},
 				{kind: kindTags},
 			}},
-			{kind: kindArray, fields: []field{
+			{kind: kindArray, elem: 232, fields: []field{
 				{kind: kindStruct, fields: []field{
 					{kind: kindString},
 					{kind: kindFixed, size: 1},
-					{kind: kindArray, fields: []field{
+					{kind: kindArray, elem: 16, fields: []field{
 						{kind: kindString},
 					}},
 					{kind: kindString},
-					{kind: kindArray, fields: []field{
+					{kind: kindArray, elem: 16, fields: []field{
 						{kind: kindString},
 					}},
-					{kind: kindArray, fields: []field{
+					{kind: kindArray, elem: 16, fields: []field{
 						{kind: kindString},
 					}},
 					{kind: kindTags},
@@ -1520,14 +1520,14 @@ var schemas = [...]schema{
 				{kind: kindStruct, fields: []field{
 					{kind: kindString},
 					{kind: kindFixed, size: 1},
-					{kind: kindArray, fields: []field{
+					{kind: kindArray, elem: 16, fields: []field{
 						{kind: kindString},
 					}},
 					{kind: kindString},
-					{kind: kindArray, fields: []field{
+					{kind: kindArray, elem: 16, fields: []field{
 						{kind: kindString},
 					}},
-					{kind: kindArray, fields: []field{
+					{kind: kindArray, elem: 16, fields: []field{
 						{kind: kindString},
 					}},
 					{kind: kindTags},

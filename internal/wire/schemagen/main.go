@@ -67,6 +67,9 @@ func generate() ([]byte, error) {
 			return nil, fmt.Errorf("%s has no AppendTo", name)
 		}
 		fields, err := structFields(f.Body.List)
+		if err == nil {
+			err = setSizes(fields, reflect.TypeOf(req).Elem())
+		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
@@ -83,6 +86,71 @@ type field struct {
 	from, to int // to is -1 for no end
 	tag      string
 	fields   []field
+	goName   string // of the field in kmsg's struct; "" for an array's element
+	elem     int    // an array's element, or a struct behind a pointer, in memory
+}
+
+// setSizes finds out what the elements of arrays, and structs behind pointers, take in
+// memory. t is the struct of the
+// fields.
+func setSizes(fields []field, t reflect.Type) error {
+	for i := range fields {
+		f := &fields[i]
+		if f.kind == "kindTags" { // its fields are those of the same struct
+			if err := setSizes(f.fields, t); err != nil {
+				return err
+			}
+			continue
+		}
+		g, ok := t.FieldByName(f.goName)
+		if !ok {
+			return fmt.Errorf("%s has no field %q", t, f.goName)
+		}
+		if err := setSize(f, g.Type); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// setSize does so for a field of type t.
+func setSize(f *field, t reflect.Type) error {
+	if t.Kind() == reflect.Pointer {
+		if t = t.Elem(); f.kind == "kindNullableStruct" || f.kind == "kindStruct" {
+			f.elem = int(t.Size())
+		}
+	}
+	switch f.kind {
+	case "kindStruct", "kindNullableStruct":
+		if t.Kind() != reflect.Struct { // a number with a type of its own
+			return nil
+		}
+		return setSizes(f.fields, t)
+	case "kindArray":
+		if t.Kind() != reflect.Slice {
+			return fmt.Errorf("the array %s is %s", f.goName, t)
+		}
+		f.elem = int(t.Elem().Size())
+		if t.Elem().Kind() == reflect.Struct {
+			return setSizes(f.fields, t.Elem())
+		}
+		return setSize(&f.fields[0], t.Elem())
+	}
+	return nil
+}
+
+// fieldName is Name of "v := v.Name", the first statement of a field.
+func fieldName(s ast.Stmt) string {
+	if a, ok := s.(*ast.AssignStmt); ok && len(a.Rhs) == 1 {
+		x := a.Rhs[0]
+		if u, ok := x.(*ast.UnaryExpr); ok { // &v.Name
+			x = u.X
+		}
+		if sel, ok := x.(*ast.SelectorExpr); ok {
+			return sel.Sel.Name
+		}
+	}
+	return ""
 }
 
 func literal(fields []field) string {
@@ -92,6 +160,9 @@ func literal(fields []field) string {
 		fmt.Fprintf(&b, "{kind: %s", f.kind)
 		if f.size > 0 {
 			fmt.Fprintf(&b, ", size: %d", f.size)
+		}
+		if f.elem > 0 {
+			fmt.Fprintf(&b, ", elem: %d", f.elem)
 		}
 		if f.from > 0 {
 			fmt.Fprintf(&b, ", from: %d", f.from)
@@ -154,7 +225,9 @@ func oneField(list []ast.Stmt) (field, error) {
 	if _, ok := list[0].(*ast.AssignStmt); !ok || len(list) < 2 {
 		return field{}, errors.New("a field without a value")
 	}
-	return encoding(list[1:])
+	f, err := encoding(list[1:])
+	f.goName = fieldName(list[0])
+	return f, err
 }
 
 // encoding reads how one value is encoded.
@@ -262,6 +335,7 @@ func tagFields(list []ast.Stmt) (field, error) {
 			if err != nil {
 				return f, err
 			}
+			v.goName = fieldName(block.List[0])
 			v.to, v.tag = -1, clause.List[0].(*ast.BasicLit).Value
 			f.fields = append(f.fields, v)
 		}
