@@ -41,10 +41,15 @@ type world struct {
 func bubble(t *testing.T, f func(t *testing.T, w *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		clock := model.SystemClock()
-		w := &world{t: t, disk: vfs.NewMem(), net: memnet.New(1 << 20), store: meta.NewMemory(clock), clock: clock}
+		w := newWorld(t, clock)
 		defer w.store.Close()
 		f(t, w)
 	})
+}
+
+// newWorld returns a fresh world; its store is to be closed.
+func newWorld(t *testing.T, clock model.Clock) *world {
+	return &world{t: t, disk: vfs.NewMem(), net: memnet.New(1 << 20), store: meta.NewMemory(clock), clock: clock}
 }
 
 const brokerAddr = "127.0.0.1:9092"
