@@ -148,6 +148,34 @@ func TestDeletedTopicOffsetsAfterKill(t *testing.T) {
 	})
 }
 
+// Nor does one that dies when the topic was created again as well: what was committed to the
+// former topic is not taken for the new one's.
+func TestRecreatedTopicOffsetsAfterKill(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		r := w.start()
+		r.create("t", 1, nil)
+		r.create("u", 1, nil)
+		m := w.member("")
+		m.commit("t", 0, 5)
+		m.commit("u", 0, 6)
+		before := w.disk.Clone() // the disk has not heard of the deletion
+		m.delete("t")
+		r.create("t", 1, nil)
+		synctest.Wait()
+		r.crash(func(d *vfs.Mem) *vfs.Mem { return before })
+		r = w.start()
+		defer r.stop()
+		m.wireConn = w.dial()
+		m.findCoordinator()
+		if got := m.committedTo("t", 0); got != -1 {
+			t.Errorf("the new topic starts with offset %d", got)
+		}
+		if got := m.committedTo("u", 0); got != 6 {
+			t.Errorf("the other topic is at offset %d, want 6", got)
+		}
+	})
+}
+
 // Offsets expire at the first check at least offsets.retention.minutes after the group
 // became empty; however old, not while it has a member.
 func TestOffsetRetention(t *testing.T) {

@@ -272,7 +272,18 @@ func (p *player) lost(m *memberModel, code int16) {
 func (p *player) heartbeat(m *memberModel) {
 	req := kmsg.NewPtrHeartbeatRequest()
 	req.Version, req.Group, req.MemberID, req.InstanceID, req.Generation = 4, m.group.id, m.id, m.instance, m.generation
+	late := p.n(4) == 0
+	if late {
+		req.Generation--
+	}
 	code := p.call(m.line, req).(*kmsg.HeartbeatResponse).ErrorCode
+	if late {
+		if code == 0 {
+			p.fail("%s: a heartbeat of generation %d is taken in %d", m.group.id, req.Generation, m.generation)
+		}
+		p.legal("a late Heartbeat", code, kerr.UnknownMemberID, kerr.IllegalGeneration, kerr.FencedInstanceID)
+		return
+	}
 	p.note("%s: heartbeat of %q: code %d", m.group.id, m.id, code)
 	if code != 0 {
 		p.legal("Heartbeat", code, kerr.RebalanceInProgress, kerr.UnknownMemberID, kerr.IllegalGeneration, kerr.FencedInstanceID)
@@ -340,6 +351,15 @@ func (p *player) commitAs(m *memberModel) {
 		return
 	}
 	req.MemberID, req.InstanceID, req.Generation = m.id, m.instance, m.generation
+	if p.n(4) == 0 && exists { // late, from a generation that is over
+		req.Generation--
+		code := p.committed(m.line, m.group, req, topic, index, offset, exists)
+		if code == 0 {
+			p.fail("%s: a commit of generation %d is taken in %d", m.group.id, req.Generation, m.generation)
+		}
+		p.legal("a late OffsetCommit", code, kerr.RebalanceInProgress, kerr.UnknownMemberID, kerr.IllegalGeneration, kerr.FencedInstanceID)
+		return
+	}
 	code := p.committed(m.line, m.group, req, topic, index, offset, exists)
 	switch {
 	case !exists:

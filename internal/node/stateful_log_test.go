@@ -439,7 +439,10 @@ func (p *player) deleteRecords() {
 	}
 	synctest.Wait() // the watermark may come later than an acks=0
 	hw := int64(p.held(t, index).Stats().HighWatermark)
-	to := int64(p.n(len(q.records)+3)) - 1
+	to := []int64{-1, 0, hw, hw + 1, q.start, hw - 1, q.start + 1, hw / 2}[p.n(8)]
+	if to < -1 {
+		to = 0
+	}
 	p.note("delete records of %s-%d below %d", t.name, index, to)
 	rp := kmsg.NewDeleteRecordsRequestTopicPartition()
 	rp.Partition, rp.Offset = index, to
@@ -509,7 +512,7 @@ type sessionModel struct {
 
 // fetch reads from one partition, or goes on with a session that reads several.
 func (p *player) fetch() {
-	if p.n(3) == 0 {
+	if p.n(2) == 0 {
 		p.fetchSession()
 		return
 	}

@@ -32,7 +32,7 @@ import (
 //
 // A failing input is kept by the fuzzer, or shrunk by rapid:
 //
-//	go test ./internal/node -run '^$' -fuzz FuzzStateful -fuzztime 20s
+//	go test ./internal/node -run '^$' -fuzz FuzzStateful -fuzztime 20s -fuzzminimizetime 10x
 //	go test ./internal/node -run TestStateful
 
 // statefulSteps bounds one sequence.
