@@ -38,6 +38,27 @@ type connState struct {
 	// started are the requests of this drain that wait for an ack.
 	started  []startedProduce
 	fetchReq wire.FetchRequest
+	// lost is why a batch that was taken with acks=0 is not in the log.
+	lost atomic.Pointer[error]
+}
+
+// Acked implements replica.Waiter for batches with acks=0, of which only failures matter.
+func (cs *connState) Acked(_ int32, _ uint32, err error) {
+	if err != nil {
+		cs.lost.CompareAndSwap(nil, &err)
+	}
+}
+
+// lostReason is why the connection is to be closed after a failure with acks=0; "" for none.
+// Nobody awaits an answer that could carry the error, so closing is the only way to be heard,
+// as in Kafka. A failure that comes later than the write (kalda.flush.policy=commit) closes
+// the connection with its next request.
+func (cs *connState) lostReason() string {
+	err := cs.lost.Load()
+	if err == nil {
+		return ""
+	}
+	return fmt.Sprintf("a Produce with acks=0 failed: %v", *err)
 }
 
 type startedProduce struct {
@@ -83,6 +104,10 @@ type produceSlot struct {
 
 func (b *Broker) produce(p *wire.Pending) wire.Outcome {
 	cs := connStateOf(p.Conn)
+	if why := cs.lostReason(); why != "" {
+		p.CloseReason = why
+		return wire.CloseConn
+	}
 	req := &cs.req
 	if err := req.Decode(p.Version, p.Body); err != nil {
 		p.CloseReason = fmt.Sprintf("Produce version %d cannot be parsed: %v", p.Version, err)
@@ -99,6 +124,10 @@ func (b *Broker) produce(p *wire.Pending) wire.Outcome {
 	}
 	now := cs.nowMs
 	var failed error
+	var w replica.Waiter = ps
+	if req.Acks == 0 {
+		w = cs
+	}
 	slot := int32(-1)
 	out := wire.AppendProduceStart(p.Resp, p.Version, len(req.Topics))
 	for ti := range req.Topics {
@@ -111,7 +140,7 @@ func (b *Broker) produce(p *wire.Pending) wire.Outcome {
 			err := refuse
 			if err == nil {
 				at, err = b.append(cs, req, t, q, now, replica.Ack{
-					Acks: req.Acks, W: ps, Slot: slot, Gen: ps.gen, RefuseZstd: p.Version < 7 && p.Version >= 3,
+					Acks: req.Acks, W: w, Slot: slot, Gen: ps.gen, RefuseZstd: p.Version < 7 && p.Version >= 3,
 				})
 			}
 			if err != nil {
@@ -267,6 +296,9 @@ func (b *Broker) Flush(c *wire.Conn) {
 		cs.started[i] = startedProduce{}
 	}
 	cs.started = cs.started[:0]
+	if cs.lost.Load() != nil {
+		c.CloseReason = cs.lostReason()
+	}
 }
 
 // beginProduce readies the state of p for a request with n partitions.

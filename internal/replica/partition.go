@@ -67,10 +67,10 @@ type Appended struct {
 
 // Ack says who is to be told of an append, and when.
 type Ack struct {
-	// Acks is the request's acks: 0 tells nobody, 1 once the leader vouches for the
-	// batch, -1 once it is committed.
+	// Acks is the request's acks: 1 tells W once the leader vouches for the batch, -1 once
+	// it is committed, 0 when it does, too, once for any number of batches.
 	Acks int16
-	// W is told through Acked(Slot, Gen).
+	// W is told through Acked(Slot, Gen). nil is allowed with acks 0.
 	W    Waiter
 	Slot int32
 	Gen  uint32
@@ -80,7 +80,7 @@ type Ack struct {
 
 // Append checks the client batch b, stamps it in place and stages it; Write puts it
 // into the file. What the topic stores in another form, b in an older format or another
-// codec, is converted into memory of its own first. b is not kept. On success the waiter of a will be told, exactly once, unless acks is
+// codec, is converted into memory of its own first. b is not kept. On success the waiter of a will be told, exactly once unless acks is
 // 0; on error it will not. now is in ms since 1970.
 func (p *Partition) Append(b []byte, now int64, a Ack) (Appended, error) {
 	s := p.settings.Load()
@@ -121,6 +121,10 @@ func (p *Partition) stage(b []byte, v record.ValidateOptions, a Ack) (Appended, 
 	// A duplicate waits like the original: it may not be committed yet.
 	w := waiter{end: r.LastOffset + 1, w: a.W, slot: a.Slot, gen: a.Gen}
 	switch a.Acks {
+	case 0:
+		if a.W != nil {
+			p.mu.acks.extend(w)
+		}
 	case 1:
 		p.mu.acks.add(w)
 	case -1:

@@ -33,6 +33,16 @@ func (l *waitList) add(w waiter) {
 	}
 }
 
+// extend is add for a waiter that wants to hear of failures only: if its Waiter is the last of
+// the list already, that entry waits for this append as well.
+func (l *waitList) extend(w waiter) {
+	if n := len(l.q); n > l.head && l.q[n-1].w == w.w {
+		l.q[n-1].end = max(l.q[n-1].end, w.end)
+		return
+	}
+	l.add(w)
+}
+
 // release tells every waiter for a position up to pos.
 func (l *waitList) release(pos model.Offset) {
 	for l.head < len(l.q) && l.q[l.head].end <= pos {

@@ -268,6 +268,9 @@ func (c *conn) drain() *closing {
 		c.handle(s, &hd, body)
 	}
 	c.flush()
+	if why := c.wc.CloseReason; why != "" {
+		return &closing{CloseByHandler, why}
+	}
 	c.queue.Lock()
 	c.sendLocked()
 	c.queue.Unlock()

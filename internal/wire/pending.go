@@ -22,6 +22,9 @@ type Conn struct {
 	// State belongs to the handler (fetch buffers, partitions touched by this drain).
 	// Only the connection's reader goroutine touches it.
 	State any
+	// CloseReason, set by Flush, closes the connection once earlier answers are sent; the
+	// log has it.
+	CloseReason string
 }
 
 // Outcome says what became of a request that a Handler was given.
