@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"testing"
@@ -128,6 +130,55 @@ func TestDoctorNamesOtherProtocols(t *testing.T) {
 		code, text := examine(t, answering(t, c.answer))
 		if code != ExitUnreachable || !strings.Contains(text, "FAIL  protocol") || !strings.Contains(text, c.want) {
 			t.Errorf("%q: code %d, want 5 and %q\n%s", c.answer, code, c.want, text)
+		}
+	}
+}
+
+// A port that takes connections and answers nothing is not called a firewall: a web server,
+// which waits for the end of a line, is recognised.
+func TestDoctorNamesSilentPorts(t *testing.T) {
+	for name, c := range map[string]struct {
+		serve func(net.Conn)
+		want  string
+	}{
+		"web server": {func(conn net.Conn) {
+			if _, err := bufio.NewReader(conn).ReadString('\n'); err == nil {
+				_, _ = conn.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
+			}
+		}, "it speaks HTTP"},
+		"nobody": {func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) }, "it takes the connection and does not answer"},
+	} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for {
+				conn, err := l.Accept()
+				if err != nil {
+					return
+				}
+				c.serve(conn)
+				conn.Close()
+			}
+		}()
+		conn, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+		_, err = (&probe{conn: conn}).apiVersions(ctx)
+		cancel()
+		conn.Close()
+		l.Close()
+		<-done
+		if err == nil || err.Error() != c.want && !strings.HasPrefix(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+		if hint := remedy(err, l.Addr().String(), advertisedBy{}); hint == "" || strings.Contains(hint, "firewall") {
+			t.Errorf("%s: hint %q", name, hint)
 		}
 	}
 }

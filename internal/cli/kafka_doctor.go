@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -65,7 +66,7 @@ func (p *probe) ask(ctx context.Context, req kmsg.Request) (kmsg.Response, error
 func notKafka(head []byte, err error) error {
 	switch {
 	case len(head) >= 5 && string(head[:5]) == "HTTP/":
-		return &errNotKafka{"it speaks HTTP, not Kafka's protocol", "this is an HTTP port; Kafka's own is usually 9092"}
+		return &errNotKafka{"it speaks HTTP, not Kafka's protocol", "this is an HTTP port (kalda's own serves /metrics, kalda.http.listen); Kafka's is usually 9092"}
 	case len(head) >= 2 && (head[0] == 0x15 || head[0] == 0x16) && head[1] == 3: // a TLS alert or handshake record
 		return &errNotKafka{"it wants TLS", "this version of the tools speaks PLAINTEXT only; use a PLAINTEXT listener"}
 	case len(head) == 0 && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)):
@@ -74,11 +75,34 @@ func notKafka(head []byte, err error) error {
 	return err
 }
 
+// silent finds out who takes a connection and answers nothing to a request of Kafka's. A web
+// server waits for the end of a line, which that request has not: it gets one.
+func (p *probe) silent() error {
+	if err := p.conn.SetDeadline(time.Now().Add(silentWait)); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(p.conn, " HTTP/1.0\r\n\r\n"); err == nil {
+		var head [8]byte
+		n, err := io.ReadFull(p.conn, head[:])
+		var other *errNotKafka
+		if errors.As(notKafka(head[:n], err), &other) {
+			return other
+		}
+	}
+	return &errNotKafka{"it takes the connection and does not answer", "the port of another program, or a broker that hangs: compare the port with 'listeners' there"}
+}
+
+// silentWait is how long a web server may take to answer nonsense.
+const silentWait = time.Second
+
 // apiVersions asks which requests the broker knows and returns their number.
 func (p *probe) apiVersions(ctx context.Context) (int, error) {
 	req := kmsg.NewPtrApiVersionsRequest()
 	req.SetVersion(0)
 	resp, err := p.ask(ctx, req)
+	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) {
+		err = p.silent()
+	}
 	if err != nil {
 		return 0, err
 	}

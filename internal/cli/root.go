@@ -106,12 +106,14 @@ func (a *app) rootCommand() *cobra.Command {
 Start one here with 'kalda dev', then in a second terminal:
   echo hi | kalda produce hello
   kalda consume hello -o start`,
+		Version:           buildVersion().line(),
 		SilenceUsage:      true,
 		SilenceErrors:     true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 		Args:              noArgs,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	root.SetVersionTemplate("{{.Version}}\n")
 	f := root.PersistentFlags()
 	f.StringSliceVarP(&a.brokers, "brokers", "b", nil, "`HOST:PORT,...` to start from (env KALDA_BROKERS, else "+defaultBrokers+")")
 	f.StringSliceVar(&a.brokers, "bootstrap-server", nil, "the same as --brokers")

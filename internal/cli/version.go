@@ -42,6 +42,11 @@ func buildVersion() versionInfo {
 	return v
 }
 
+// line is the version in one line.
+func (v versionInfo) line() string {
+	return fmt.Sprintf("kalda %s (%s, %s)", v.Version, v.Go, v.Platform)
+}
+
 func (a *app) versionCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "version",
@@ -52,7 +57,7 @@ func (a *app) versionCommand() *cobra.Command {
 	cmd.RunE = func(*cobra.Command, []string) error {
 		v := buildVersion()
 		return printResult(a.Stdout, *out, v, func(w io.Writer, wide bool) error {
-			_, err := fmt.Fprintf(w, "kalda %s (%s, %s)\n", v.Version, v.Go, v.Platform)
+			_, err := fmt.Fprintln(w, v.line())
 			if err == nil && wide && v.Revision != "" {
 				_, err = fmt.Fprintf(w, "revision %s, %s\n", v.Revision, v.Time)
 			}
