@@ -205,7 +205,9 @@ func (l *Log) replayEntry(b []byte, from, void model.Offset, r *Recovery) error 
 			r.Damaged = true
 			r.CutReason = fmt.Errorf("%w: the log ends at %d, the journal goes on at %d", ErrTorn, l.end, from)
 			return nil
-		case from == l.end:
+		case from == l.end, from < l.end && l.end < batch.NextOffset() && l.Size() == 0:
+			// The second: records were deleted into the batch, and nothing of the log is left
+			// but its start.
 			if _, err := l.AppendReplica(batch); err != nil {
 				return err
 			}

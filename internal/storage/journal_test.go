@@ -195,6 +195,36 @@ func TestJournalForgetsRemoved(t *testing.T) {
 	}
 }
 
+// A log whose start lies within a batch that only the journal has keeps that batch.
+func TestJournalAcrossStart(t *testing.T) {
+	for _, start := range []model.Offset{0, 1, 2, 3, 5, 6} {
+		for seed := range uint64(8) {
+			mem := vfs.NewMem()
+			d := testDir(t, mem, "/data")
+			l, _ := testLog(t, d, Options{})
+			put(t, l, batchSpec{n: 2})
+			put(t, l, batchSpec{n: 3})
+			put(t, l, batchSpec{n: 1})
+			journal(t, d, l)
+			ok(t, l.AdvanceStart(start))
+			after := mem.CrashClone(seed)
+			for life := range 2 {
+				d := testDirBoot(t, after, "/data", fmt.Sprint("boot-", life+2))
+				l, r := testLog(t, d, Options{})
+				if l.EndOffset() != 6 || l.StartOffset() != start || r.Damaged {
+					t.Fatalf("start %d, seed %d, life %d: the log is %d to %d, %+v", start, seed, life, l.StartOffset(), l.EndOffset(), r)
+				}
+				if start < 6 {
+					if got := readAll(t, l, start, 6, 1<<20); len(got) == 0 || got[0].BaseOffset() > start {
+						t.Fatalf("start %d, seed %d: %d batches", start, seed, len(got))
+					}
+				}
+				after = after.CrashClone(seed)
+			}
+		}
+	}
+}
+
 // A clean stop leaves nothing to read in the journal.
 func TestJournalCleanStop(t *testing.T) {
 	mem := vfs.NewMem()
