@@ -292,6 +292,9 @@ func (p *Planner) recoveryElection(part model.Partition, ps *meta.PartitionState
 			best, bestTail = id, t
 		}
 	}
+	if best == model.NoBroker {
+		return false
+	}
 	m.leader = p.st.BrokerStates[best].Pair(best)
 	m.isr, m.lk = []model.Pair{m.leader}, slices.DeleteFunc(m.lk, func(id model.BrokerID) bool { return id == best })
 	return true
@@ -341,7 +344,22 @@ func (p *Planner) finishOps(Now) []Change {
 		if op.Kind != meta.OpCreateTopic {
 			continue // a later version's; it will know
 		}
+		if r := p.st.Topics[op.ID]; r != nil {
+			// The topic has left creation behind: what it has is not the intent's to remove.
+			var c Change
+			c.remove(p.keys.Op(name))
+			return []Change{c}
+		}
 		parts := p.st.Partitions[op.ID]
+		if n := p.st.TopicNames[op.Topic.Name]; n == nil || n.ID != op.ID {
+			// The name is another topic's, or nobody's: only what the intent wrote goes.
+			if changes := p.removePartitions(op.ID); len(changes) > 0 {
+				return changes
+			}
+			var c Change
+			c.remove(p.keys.Op(name))
+			return []Change{c}
+		}
 		if len(parts) == int(op.Topic.Partitions) && !slices.Contains(parts, nil) {
 			c := p.goLive(op.ID, op.Topic, op.Config)
 			c.remove(p.keys.Op(name))

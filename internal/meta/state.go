@@ -313,10 +313,16 @@ func put[T any](e Event, p **T) (Extra, error) {
 	}
 	v := new(T)
 	extra, err := DecodeValue(e.Value, v)
-	if err == nil {
-		*p = v
+	if err != nil {
+		return extra, err
 	}
-	return extra, err
+	if c, ok := any(v).(checked); ok {
+		if err := c.check(); err != nil {
+			return extra, err
+		}
+	}
+	*p = v
+	return extra, nil
 }
 
 // putMap replaces one element of a map by the event's value.
@@ -347,8 +353,8 @@ func (s *State) applyPartition(name string, e Event) (Extra, error) {
 		return nil, err
 	}
 	index, err := strconv.ParseInt(indexText, 10, 32)
-	if err != nil || index < 0 {
-		return nil, fmt.Errorf("partition %q is not a number from 0 to 2147483647", indexText)
+	if err != nil || index < 0 || index >= MaxPartitions {
+		return nil, fmt.Errorf("partition %q is not a number from 0 to %d", indexText, MaxPartitions-1)
 	}
 	var p *PartitionState
 	extra, err := put(e, &p)

@@ -130,7 +130,7 @@ func (w writer) txn(ops ...meta.Op) int64 {
 func put(key string, v any) meta.Op { return meta.Put(key, meta.EncodeValue(v, nil)) }
 
 func part(id model.TopicID, n int32, epoch model.PartitionEpoch) meta.Op {
-	return put(keys.Partition(model.Partition{Topic: id, Index: n}), meta.PartitionState{PartitionEpoch: epoch, ISR: []model.Pair{}})
+	return put(keys.Partition(model.Partition{Topic: id, Index: n}), meta.PartitionState{PartitionEpoch: epoch, Replicas: []model.BrokerID{1}, Leader: model.Pair{ID: model.NoBroker}, ISR: []model.Pair{}})
 }
 
 func topicOps(id model.TopicID, name string, partitions int32) []meta.Op {
@@ -479,7 +479,7 @@ func TestApplyIsCheap(t *testing.T) {
 		t.Fatal(err)
 	}
 	rev := s.Revision()
-	value := meta.EncodeValue(meta.PartitionState{PartitionEpoch: 1}, nil)
+	value := meta.EncodeValue(meta.PartitionState{PartitionEpoch: 1, Replicas: []model.BrokerID{1}, Leader: model.Pair{ID: model.NoBroker}}, nil)
 	key := keys.Partition(model.Partition{Topic: model.TopicID{1, 0, 1}, Index: 7})
 	s.Image()
 	allocs := testing.AllocsPerRun(20, func() {
