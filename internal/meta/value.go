@@ -90,7 +90,11 @@ func DecodeValue(data []byte, v any) (Extra, error) {
 	t := reflect.TypeOf(v).Elem()
 	for i := range t.NumField() {
 		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
-		delete(all, name)
+		for key := range all {
+			if strings.EqualFold(key, name) { // as the decoder matches them
+				delete(all, key)
+			}
+		}
 	}
 	if len(all) == 0 {
 		return nil, nil

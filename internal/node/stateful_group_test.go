@@ -357,7 +357,7 @@ func (p *player) commitAs(m *memberModel) {
 		if code == 0 {
 			p.fail("%s: a commit of generation %d is taken in %d", m.group.id, req.Generation, m.generation)
 		}
-		p.legal("a late OffsetCommit", code, kerr.RebalanceInProgress, kerr.UnknownMemberID, kerr.IllegalGeneration, kerr.FencedInstanceID)
+		p.legal("a late OffsetCommit", code, kerr.RebalanceInProgress, kerr.UnknownMemberID, kerr.IllegalGeneration, kerr.FencedInstanceID, kerr.GroupIDNotFound)
 		return
 	}
 	code := p.committed(m.line, m.group, req, topic, index, offset, exists)
@@ -366,7 +366,7 @@ func (p *player) commitAs(m *memberModel) {
 	case code == 0 && m.generation < m.group.latest:
 		p.fail("%s: a commit of generation %d is taken in %d", m.group.id, m.generation, m.group.latest)
 	case code != 0:
-		p.legal("OffsetCommit", code, kerr.RebalanceInProgress, kerr.UnknownMemberID, kerr.IllegalGeneration, kerr.FencedInstanceID)
+		p.legal("OffsetCommit", code, kerr.RebalanceInProgress, kerr.UnknownMemberID, kerr.IllegalGeneration, kerr.FencedInstanceID, kerr.GroupIDNotFound)
 		p.lost(m, code)
 	}
 }

@@ -106,9 +106,11 @@ func Seeds() [][]byte {
 	// An intent that claims a live topic's id and name.
 	claims := append(append([]byte{}, all...), event(0x0d, `"kind":"create-topic","id":"`+id1+`","topic":{"name":"a","partitions":7,"status":"live"}`)...)
 	steals := append(append([]byte{}, all...), event(0x0d, `"kind":"create-topic","id":"`+id2+`","topic":{"name":"a","partitions":7,"status":"live"}`)...)
+	// A field that differs from ours in case only is ours to the decoder.
+	cases := append(append([]byte{}, brokers...), event(0x43, `"epoch":9,"incarnation":"i","stAtus":"active"`)...)
 	lost := append(append([]byte{}, brokers...), event(0x07, `"replicas":[1,2],"lk":[1],"leader":{"id":-1,"epoch":0},"isr":[]`)...)
 	return [][]byte{
-		all, deleting, creating, claims, steals, lost, append(all, event(0x05, `"name":"a","partitions":-1,"status":"live"`)...),
+		all, deleting, creating, claims, steals, cases, lost, append(all, event(0x05, `"name":"a","partitions":-1,"status":"live"`)...),
 		event(0x0e, `"replicas":[1]`), event(0x05, `{"v":9}`), event(0x0f, `x`), {0x05, 0xff, 0xff}, append(event(0x09, `"config":{"retention.ms":"1"}`), topic...),
 	}
 }
