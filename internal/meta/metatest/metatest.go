@@ -107,7 +107,7 @@ func Seeds() [][]byte {
 	claims := append(append([]byte{}, all...), event(0x0d, `"kind":"create-topic","id":"`+id1+`","topic":{"name":"a","partitions":7,"status":"live"}`)...)
 	steals := append(append([]byte{}, all...), event(0x0d, `"kind":"create-topic","id":"`+id2+`","topic":{"name":"a","partitions":7,"status":"live"}`)...)
 	// A field that differs from ours in case only is ours to the decoder.
-	cases := append(append([]byte{}, brokers...), event(0x43, `"epoch":9,"incarnation":"i","stAtus":"active"`)...)
+	cases := append(append([]byte{}, brokers...), event(0x43, `"epoch":9,"incarnation":"i","stAtus":"active","later":1`)...)
 	lost := append(append([]byte{}, brokers...), event(0x07, `"replicas":[1,2],"lk":[1],"leader":{"id":-1,"epoch":0},"isr":[]`)...)
 	return [][]byte{
 		all, deleting, creating, claims, steals, cases, lost, append(all, event(0x05, `"name":"a","partitions":-1,"status":"live"`)...),
