@@ -292,9 +292,6 @@ func (p *Planner) recoveryElection(part model.Partition, ps *meta.PartitionState
 			best, bestTail = id, t
 		}
 	}
-	if best == model.NoBroker {
-		return false
-	}
 	m.leader = p.st.BrokerStates[best].Pair(best)
 	m.isr, m.lk = []model.Pair{m.leader}, slices.DeleteFunc(m.lk, func(id model.BrokerID) bool { return id == best })
 	return true
