@@ -19,7 +19,8 @@
 //	                                           +--------+
 //
 // Only Empty and Stable are written, as Kafka's GroupMetadata records, and offsets as
-// its OffsetCommit records (docs/format/consumer-offsets.md). A coordinator that takes
+// its OffsetCommit records (docs/format/consumer-offsets.md), beside notes of ours on which
+// topic a name with offsets stands for (topics.go). A coordinator that takes
 // over in the middle of a rebalance starts from the last written generation; its members
 // find out by UNKNOWN_MEMBER_ID, ILLEGAL_GENERATION or REBALANCE_IN_PROGRESS and join
 // again. The number of a generation that was never written may then be given once more;
