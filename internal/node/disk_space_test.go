@@ -135,7 +135,7 @@ func TestDiskMarks(t *testing.T) {
 			t.Fatalf("below the soft mark a commit is answered with code %d", code)
 		}
 		_, body := w.get(b.HTTP(), "/metrics")
-		for _, line := range []string{`kalda_log_dir_low{dir="/data"} 1`, `kalda_log_dir_full{dir="/data"} 0`, `kalda_log_dir_total_bytes{dir="/data"} 1.048576e+07`} {
+		for _, line := range []string{`kalda_log_dir_low{dir="/data"} 1`, `kalda_log_dir_full{dir="/data"} 0`, `kalda_log_dir_total_bytes{dir="/data"} 10485760`} {
 			if !strings.Contains(body, line) {
 				t.Errorf("/metrics lacks %s", line)
 			}
