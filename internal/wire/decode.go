@@ -37,7 +37,7 @@ const (
 	badTags     = "tagged fields are too many, unsorted or repeated"
 	badTagSize  = "a tagged field has the wrong size"
 	badTrailing = "bytes follow its end"
-	badMemory   = "it takes more than 64 MiB when it is decoded"
+	badMemory   = "it takes more than 128 MiB when it is decoded"
 )
 
 // decoder reads one message. The first failure sticks: fail holds the reason, all later

@@ -70,8 +70,8 @@ func CheckRequest(key, version int16, body []byte) (cost int, err error) {
 
 const (
 	// MaxDecoded bounds the memory of a decoded request, which can be forty times that of
-	// its bytes. What groups of thousands of members and topics send stays far below.
-	MaxDecoded = 64 << 20
+	// its bytes. A Metadata for a million topics stays below.
+	MaxDecoded = 128 << 20
 	// What CheckRequest counts beside the elements of arrays: strings are copies of their
 	// own, and unknown tags make a map.
 	costString, costTags, costTag = 24, 400, 120
