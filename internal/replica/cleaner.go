@@ -2,14 +2,13 @@ package replica
 
 import (
 	"context"
-	"errors"
 	"math"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/kalda-io/kalda/internal/storage"
+	"github.com/kalda-io/kalda/internal/vfs"
 	"github.com/kalda-io/kalda/kerr"
 )
 
@@ -281,7 +280,7 @@ func (p *Partition) endCleaning(ctx context.Context, st storage.CleanStats, err 
 	case err == nil:
 		p.mu.cleanAgain = p.m.o.Clock.Boot() + cleanRetry
 	case ctx.Err() != nil: // the broker stops
-	case p.mu.log.Failed() == nil && (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)):
+	case p.mu.log.Failed() == nil && vfs.NoSpace(err):
 		p.mu.cleanAgain = p.m.o.Clock.Boot() + cleanRetry
 		p.m.o.Logger.Warn("a partition was not compacted: the disk is full", "partition", p.TP.String(), "again_in", cleanRetry, "err", err)
 	default:
