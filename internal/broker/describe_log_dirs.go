@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"encoding/json"
 	"sort"
 	"strings"
 
@@ -14,7 +15,8 @@ import (
 // DescribeLogDirs (35): 0 to 5; sizes of the volume from v4 (KIP-827), cordoned
 // directories from v5 (KIP-1066; none is ever cordoned here).
 //
-// Clients of ours are told each partition's directory too, in a tagged field.
+// Clients of ours are told each partition's directory too, and how far it is compacted, in
+// tagged fields.
 func (b *Broker) describeLogDirs(p *wire.Pending, req *kmsg.DescribeLogDirsRequest) kmsg.Response {
 	resp := kmsg.NewPtrDescribeLogDirsResponse()
 	want := map[string]map[int32]bool{}
@@ -69,6 +71,9 @@ func (b *Broker) describeLogDirs(p *wire.Pending, req *kmsg.DescribeLogDirsReque
 				rp.OffsetLag = max(int64(f.stats.HighWatermark-f.stats.LogEnd), 0)
 				if ours {
 					rp.UnknownTags.Set(wire.TagPartitionDirectory, []byte(f.part.Path()))
+					if b := compaction(f.part); b != nil {
+						rp.UnknownTags.Set(wire.TagPartitionCompaction, b)
+					}
 				}
 				rt.Partitions = append(rt.Partitions, rp)
 				if f.stats.Offline != nil {
@@ -80,4 +85,21 @@ func (b *Broker) describeLogDirs(p *wire.Pending, req *kmsg.DescribeLogDirsReque
 		resp.Dirs = append(resp.Dirs, rd)
 	}
 	return resp
+}
+
+// compaction is how far a partition is compacted, as JSON; nil where that means nothing.
+func compaction(p *replica.Partition) []byte {
+	c, compacted := p.Cleaning()
+	if !compacted {
+		return nil
+	}
+	w := wire.PartitionCompaction{DirtyBytes: c.DirtyBytes, TotalBytes: c.TotalBytes, CleanedMs: c.CleanedMs, Running: c.Running}
+	if c.Uncleanable != nil {
+		w.Uncleanable = c.Uncleanable.Error()
+	}
+	b, err := json.Marshal(w)
+	if err != nil {
+		return nil // numbers and a string: it does not fail
+	}
+	return b
 }

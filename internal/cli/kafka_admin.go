@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -273,6 +274,8 @@ type replicaSize struct {
 	broker int32
 	dir    string // of the partition; of all logs where the broker does not tell more
 	bytes  int64
+	// compaction is nil where the broker does not tell, or the topic is not compacted.
+	compaction *wire.PartitionCompaction
 }
 
 // sizes returns what is stored of each partition of the topics; none for brokers that do
@@ -294,15 +297,21 @@ func (c *client) sizes(ctx context.Context, topics ...string) map[model.TopicPar
 					if p.IsFuture {
 						continue
 					}
-					dir := d.Dir
-					// Our brokers name the partition's own directory.
+					size := replicaSize{broker: shard.Meta.NodeID, dir: d.Dir, bytes: p.Size}
+					// Our brokers name the partition's own directory, and more.
 					p.UnknownTags.Each(func(tag uint32, v []byte) {
-						if tag == wire.TagPartitionDirectory {
-							dir = string(v)
+						switch tag {
+						case wire.TagPartitionDirectory:
+							size.dir = string(v)
+						case wire.TagPartitionCompaction:
+							var c wire.PartitionCompaction
+							if json.Unmarshal(v, &c) == nil {
+								size.compaction = &c
+							}
 						}
 					})
 					tp := model.TopicPartition{Topic: t.Topic, Partition: p.Partition}
-					m[tp] = append(m[tp], replicaSize{broker: shard.Meta.NodeID, dir: dir, bytes: p.Size})
+					m[tp] = append(m[tp], size)
 				}
 			}
 		}

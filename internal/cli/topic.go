@@ -253,9 +253,10 @@ type partitionRow struct {
 }
 
 type storedJSON struct {
-	Broker int32  `json:"broker"`
-	Bytes  int64  `json:"bytes"`
-	Dir    string `json:"dir"`
+	Broker     int32           `json:"broker"`
+	Bytes      int64           `json:"bytes"`
+	Dir        string          `json:"dir"`
+	Compaction *compactionJSON `json:"compaction,omitempty"`
 }
 
 func (a *app) topicDescribe() *cobra.Command {
@@ -320,7 +321,7 @@ func (c *client) describeTopic(ctx context.Context, t *topicInfo) (*topicDetail,
 			r.Error = k.Name
 		}
 		for _, s := range stored[model.TopicPartition{Topic: t.name, Partition: p.n}] {
-			r.Stored = append(r.Stored, storedJSON{s.broker, s.bytes, s.dir})
+			r.Stored = append(r.Stored, storedJSON{s.broker, s.bytes, s.dir, compactionOf(s.compaction)})
 		}
 		d.Partitions = append(d.Partitions, r)
 	}
@@ -351,6 +352,10 @@ func printTopic(w io.Writer, d *topicDetail, wide bool) error {
 		{head: "START", right: true}, {head: "END", right: true}, {head: "RECORDS", right: true}, {head: "STORED", right: true},
 		{head: "EPOCH", right: true, wide: true}, {head: "DIRECTORY", wide: true},
 	}}
+	compacted := d.compacted()
+	if compacted {
+		t.cols = append(t.cols, column{head: "DIRTY", right: true}, column{head: "COMPACTED"})
+	}
 	for _, p := range d.Partitions {
 		records, stored, leader := "-", "-", "none"
 		if p.Start != nil && p.End != nil {
@@ -366,8 +371,12 @@ func printTopic(w io.Writer, d *topicDetail, wide bool) error {
 		if p.Leader >= 0 {
 			leader = strconv.Itoa(int(p.Leader))
 		}
-		t.add(strconv.Itoa(int(p.Partition)), leader, ints(p.Replicas), ints(p.ISR),
-			numOrDash(p.Start), numOrDash(p.End), records, stored, strconv.Itoa(int(p.LeaderEpoch)), strings.Join(dirs, " "))
+		cells := []string{strconv.Itoa(int(p.Partition)), leader, ints(p.Replicas), ints(p.ISR),
+			numOrDash(p.Start), numOrDash(p.End), records, stored, strconv.Itoa(int(p.LeaderEpoch)), strings.Join(dirs, " ")}
+		if compacted {
+			cells = append(cells, p.compactionCells()...)
+		}
+		t.add(cells...)
 	}
 	return t.write(w, wide)
 }

@@ -94,6 +94,26 @@ type BrokerOptions struct {
 
 	// Group are the settings of groups and their offsets.
 	Group GroupOptions
+	// Cleaner are the settings of log compaction.
+	Cleaner CleanerOptions
+}
+
+// CleanerOptions are the settings of log compaction on a broker.
+type CleanerOptions struct {
+	// Enabled lets compacted topics be compacted.
+	Enabled bool
+	// Threads is how many logs are compacted at once; 0 is none.
+	Threads int
+	// Backoff is the pause when there is nothing to compact.
+	Backoff time.Duration
+	// DedupeBytes is the memory for keys of all threads together, LoadFactor how full it
+	// may get.
+	DedupeBytes int64
+	LoadFactor  float64
+	// BufferBytes is the memory for reading and writing of all threads together.
+	BufferBytes int
+	// BytesPerSecond bounds what is read and written.
+	BytesPerSecond float64
 }
 
 // GroupOptions are the settings of consumer groups and of __consumer_offsets.
@@ -178,6 +198,13 @@ func brokerBindings() []binding[BrokerOptions] {
 		{"kalda.disk.soft", "DiskSoft", func(o *o, v Value) { o.DiskSoft = v.FreeSpace() }},
 		{"kalda.disk.hard", "DiskHard", func(o *o, v Value) { o.DiskHard = v.FreeSpace() }},
 		{"kalda.lost.dirs.accept", "LostDirsAccept", func(o *o, v Value) { o.LostDirsAccept = v.List() }},
+		{"log.cleaner.enable", "Cleaner.Enabled", func(o *o, v Value) { o.Cleaner.Enabled = v.Bool() }},
+		{"log.cleaner.threads", "Cleaner.Threads", func(o *o, v Value) { o.Cleaner.Threads = v.Int() }},
+		{"log.cleaner.backoff.ms", "Cleaner.Backoff", func(o *o, v Value) { o.Cleaner.Backoff = v.Duration() }},
+		{"log.cleaner.dedupe.buffer.size", "Cleaner.DedupeBytes", func(o *o, v Value) { o.Cleaner.DedupeBytes = v.Int64() }},
+		{"log.cleaner.io.buffer.load.factor", "Cleaner.LoadFactor", func(o *o, v Value) { o.Cleaner.LoadFactor = v.Float() }},
+		{"log.cleaner.io.buffer.size", "Cleaner.BufferBytes", func(o *o, v Value) { o.Cleaner.BufferBytes = v.Int() }},
+		{"log.cleaner.io.max.bytes.per.second", "Cleaner.BytesPerSecond", func(o *o, v Value) { o.Cleaner.BytesPerSecond = v.Float() }},
 
 		{"group.min.session.timeout.ms", "Group.MinSessionTimeout", func(o *o, v Value) { o.Group.MinSessionTimeout = v.Duration() }},
 		{"group.max.session.timeout.ms", "Group.MaxSessionTimeout", func(o *o, v Value) { o.Group.MaxSessionTimeout = v.Duration() }},

@@ -82,7 +82,7 @@ func TestDescribe(t *testing.T) {
 		}
 	}
 	topic := c.DescribeTopic(map[string]string{"preallocate": "true"}, d, nil)
-	if !has(topic, "preallocate") || has(topic, "min.cleanable.dirty.ratio") {
+	if !has(topic, "preallocate") || has(topic, "remote.copy.lag.ms") {
 		t.Error("keys without effect")
 	}
 	if es := c.DescribeBrokerDefault(d, nil); len(es) != 2 {

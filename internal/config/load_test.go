@@ -155,7 +155,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"process.roles=controller", "a node that is not a broker is not available in this version"},
 		{"kalda.join=a:1", "kalda.join is not available in this version"},
 		{"kalda.ensemble.peers=1=a:2380", "kalda.ensemble.peers is not available in this version"},
-		{"log.cleanup.policy=compact", "log.cleanup.policy=compact is not available in this version"},
+		{"log.cleanup.policy=compress", "log.cleanup.policy"},
 		{"log.message.timestamp.type=Now", "log.message.timestamp.type"},
 		{"compression.type=lzma", "compression.type"},
 		{"compression.lz4.level=18", "out of range: want 1 to 17"},

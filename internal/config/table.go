@@ -8,7 +8,6 @@ import (
 // What does the job of keys that are not honoured, in the words of the warning.
 const (
 	insteadReplication   = "replication between brokers is not in this version"
-	insteadCompact       = "compaction is not in this version; topics are cleaned by deletion"
 	insteadTxn           = "transactions are not in this version"
 	insteadShare         = "share groups are not in this version"
 	insteadStreams       = "streams groups are not in this version"

@@ -30,6 +30,13 @@ type TopicOptions struct {
 	// RetentionBytes bounds the partition; below 0 is no bound. Never 0: retention.bytes=0
 	// is 1, which keeps the open segment as well and is not taken for "unset" further down.
 	RetentionBytes int64
+	// MinCleanableDirtyRatio is the share of dirty bytes above which the log is compacted.
+	MinCleanableDirtyRatio float64
+	// MinCompactionLag is how long a record stays as it was written, MaxCompactionLag how
+	// long it may wait for compaction; the largest Duration means any.
+	MinCompactionLag, MaxCompactionLag time.Duration
+	// DeleteRetention is how long a tombstone stays after its first compaction.
+	DeleteRetention time.Duration
 	// SegmentBytes and SegmentAge close a segment; SegmentJitter is the largest random time
 	// taken off SegmentAge.
 	SegmentBytes              int64
@@ -72,6 +79,10 @@ func topicBindings() []binding[TopicOptions] {
 		{"flush.ms", "FlushInterval", func(o *o, v Value) { o.FlushInterval = v.Duration() }},
 		{"retention.ms", "Retention", func(o *o, v Value) { o.Retention = v.Duration() }},
 		{"retention.bytes", "RetentionBytes", func(o *o, v Value) { o.RetentionBytes = atLeastOneByte(v.Int64()) }},
+		{"min.cleanable.dirty.ratio", "MinCleanableDirtyRatio", func(o *o, v Value) { o.MinCleanableDirtyRatio = v.Float() }},
+		{"min.compaction.lag.ms", "MinCompactionLag", func(o *o, v Value) { o.MinCompactionLag = v.Duration() }},
+		{"max.compaction.lag.ms", "MaxCompactionLag", func(o *o, v Value) { o.MaxCompactionLag = v.Duration() }},
+		{"delete.retention.ms", "DeleteRetention", func(o *o, v Value) { o.DeleteRetention = v.Duration() }},
 		{"segment.bytes", "SegmentBytes", func(o *o, v Value) { o.SegmentBytes = v.Int64() }},
 		{"segment.ms", "SegmentAge", func(o *o, v Value) { o.SegmentAge = v.Duration() }},
 		{"segment.jitter.ms", "SegmentJitter", func(o *o, v Value) { o.SegmentJitter = v.Duration() }},

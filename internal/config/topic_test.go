@@ -21,6 +21,7 @@ func TestTopicDefaults(t *testing.T) {
 		MaxMessageBytes: 1048588, MaxDecompressedBytes: math.MaxInt32 - 8,
 		FlushMessages: math.MaxInt64, FlushInterval: math.MaxInt64,
 		Retention: 7 * 24 * time.Hour, RetentionBytes: -1,
+		MinCleanableDirtyRatio: 0.5, MaxCompactionLag: math.MaxInt64, DeleteRetention: 24 * time.Hour,
 		SegmentBytes: 1 << 30, SegmentAge: 7 * 24 * time.Hour, SegmentIndexBytes: 10 << 20, IndexIntervalBytes: 4096,
 		TimestampType: "CreateTime", TimestampBeforeMax: math.MaxInt64, TimestampAfterMax: time.Hour,
 	}
@@ -48,7 +49,7 @@ func TestBrokerDefaults(t *testing.T) {
 // Every topic key changes the options when it is set on the topic, and so does each of its
 // synonyms when it is set in the file.
 func TestEveryTopicKeyCounts(t *testing.T) {
-	values := map[string]string{"cleanup.policy": "compact", "compression.type": "zstd", "kalda.flush.policy": "commit", "message.timestamp.type": "LogAppendTime",
+	values := map[string]string{"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.25", "compression.type": "zstd", "kalda.flush.policy": "commit", "message.timestamp.type": "LogAppendTime",
 		"compression.gzip.level": "8", "compression.lz4.level": "8", "compression.zstd.level": "8"}
 	base, _ := load(t, LoadOptions{})
 	unset, _ := base.Topic(nil, nil)
@@ -87,8 +88,9 @@ func TestValidateTopic(t *testing.T) {
 		{"max.message.bytes", "2MiB", ""},
 		{"max.message.bytes", "x", "max.message.bytes: \"x\" is not a number of bytes: want one like 1048576 or 1MiB"},
 		{"cleanup.policy", "delete", ""},
-		{"cleanup.policy", "compact", "cleanup.policy=compact is not available in this version"},
-		{"cleanup.policy", "compact,delete", "cleanup.policy=compact is not available in this version"},
+		{"cleanup.policy", "compact", ""},
+		{"cleanup.policy", "compact,delete", ""},
+		{"cleanup.policy", "compress", "cleanup.policy: \"compress\" is not one of delete, compact"},
 		{"cleanup.policy", "", "cleanup.policy: the value is empty"},
 		{"compression.type", "producer", ""},
 		{"compression.type", "gzip", ""},
@@ -143,7 +145,9 @@ func TestValidateBrokerDynamic(t *testing.T) {
 		{"log.retention.ms", "1h", true, ""},
 		{"log.retention.ms", "x", true, "is not a number"},
 		{"kalda.flush.policy", "commit", false, ""},
-		{"log.cleanup.policy", "compact", false, "not available in this version"},
+		{"log.cleanup.policy", "compact", false, ""},
+		{"log.cleaner.threads", "2", false, ""},
+		{"log.cleaner.enable", "false", false, "cannot change while the broker runs"},
 		{"num.partitions", "3", false, "cannot change while the broker runs"},
 		{"log.retention.hours", "3", false, "cannot change while the broker runs"},
 		{"num.io.threads", "3", false, "has no effect here"},

@@ -26,6 +26,17 @@ const (
 	PartitionSizeBytes           = "kalda_partition_size_bytes"
 	PartitionLeader              = "kalda_partition_leader"
 	PartitionOffline             = "kalda_partition_offline"
+	PartitionDirtyBytes          = "kalda_partition_dirty_bytes"
+	PartitionDirtyRatio          = "kalda_partition_dirty_ratio"
+	PartitionCleanedSeconds      = "kalda_partition_cleaned_timestamp_seconds"
+	PartitionUncleanable         = "kalda_partition_uncleanable"
+
+	CleanerRunning             = "kalda_cleaner_running"
+	CleanerRoundsTotal         = "kalda_cleaner_rounds_total"
+	CleanerReadBytesTotal      = "kalda_cleaner_read_bytes_total"
+	CleanerWrittenBytesTotal   = "kalda_cleaner_written_bytes_total"
+	CleanerRemovedRecordsTotal = "kalda_cleaner_removed_records_total"
+	CleanerSecondsTotal        = "kalda_cleaner_seconds_total"
 
 	LogDirTotalBytes       = "kalda_log_dir_total_bytes"
 	LogDirFreeBytes        = "kalda_log_dir_free_bytes"
@@ -87,6 +98,17 @@ func table() []row {
 		{PartitionSizeBytes, gauge, "Size of the partition's segments.", partition},
 		{PartitionLeader, gauge, "1 if this broker leads the partition.", partition},
 		{PartitionOffline, gauge, "1 if the partition's log cannot be used.", partition},
+		{PartitionDirtyBytes, gauge, "Bytes of a compacted partition in segments with records that were not compacted yet.", partition},
+		{PartitionDirtyRatio, gauge, "Share of them in the partition's size.", partition},
+		{PartitionCleanedSeconds, gauge, "When the last compaction began, in seconds since 1970; 0 for never.", partition},
+		{PartitionUncleanable, gauge, "1 if the partition cannot be compacted.", partition},
+
+		{CleanerRunning, gauge, "Partitions that are being compacted.", nil},
+		{CleanerRoundsTotal, counter, "Compactions of a partition that ended.", nil},
+		{CleanerReadBytesTotal, counter, "Bytes that compaction read.", nil},
+		{CleanerWrittenBytesTotal, counter, "Bytes that compaction wrote.", nil},
+		{CleanerRemovedRecordsTotal, counter, "Records that compaction removed.", nil},
+		{CleanerSecondsTotal, counter, "Time that compaction took, waits for its rate limit included.", nil},
 
 		{LogDirTotalBytes, gauge, "Size of the log directory's volume.", dir},
 		{LogDirFreeBytes, gauge, "What is free on the log directory's volume.", dir},

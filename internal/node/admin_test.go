@@ -157,7 +157,7 @@ func TestTopicRefusals(t *testing.T) {
 			"two copies":    {func(r *kmsg.CreateTopicsRequestTopic) { r.ReplicationFactor = 2 }, kerr.InvalidReplicationFactor},
 			"unknown key":   {conf("retention.mss", "1"), kerr.InvalidConfig},
 			"bad value":     {conf("retention.ms", "soon"), kerr.InvalidConfig},
-			"not built":     {conf("cleanup.policy", "compact"), kerr.InvalidConfig},
+			"not built":     {conf("remote.storage.enable", "true"), kerr.InvalidConfig},
 		} {
 			if got := create(m.edit); got.ErrorCode != m.want.Code || got.ErrorMessage == nil || *got.ErrorMessage == "" {
 				t.Errorf("%s: code %d (%v), want %s with a message", name, got.ErrorCode, got.ErrorMessage, m.want.Name)

@@ -173,6 +173,7 @@ func (b *Broker) build() {
 		Settings:          topicSettings(b.config.Load, b.id),
 		Roles:             groupRoles{b},
 		RetentionInterval: func() time.Duration { return b.opts.Load().RetentionCheckInterval },
+		Cleaner:           func() replica.CleanerSettings { return cleanerSettings(b.opts.Load().Cleaner) },
 		OnFailure: func(tp model.TopicPartition, err error) {
 			b.log.Error("partition offline", "partition", tp.String(), "err", err)
 		},

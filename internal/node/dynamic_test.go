@@ -183,17 +183,6 @@ func (d *dyn) log() (start, flushed, end model.Offset) {
 // retentionRound is longer than the pause between two looks for old segments.
 const retentionRound = 6 * time.Minute
 
-// only makes the script of a key that has a single value in this version: that one is
-// taken and reported, any other is refused and changes nothing.
-func only(value, later string) dynScript {
-	return dynScript{run: func(d *dyn) {
-		d.alter(value)
-		d.want("value in force", d.described(), value)
-		d.want("set to "+later, d.set(later), code(kerr.InvalidConfig))
-		d.want("value in force", d.described(), value)
-	}}
-}
-
 // described is what DescribeConfigs says of the key.
 func (d *dyn) described() string {
 	d.Helper()
@@ -218,9 +207,7 @@ func topicScripts() map[string]dynScript {
 		}
 		return m
 	}
-	return map[string]dynScript{
-		"cleanup.policy": only("delete", "compact"),
-
+	scripts := map[string]dynScript{
 		"compression.type":               {run: codecFollows},
 		"compression.gzip.level":         levelFollows("gzip", "1", "9"),
 		"compression.lz4.level":          levelFollows("lz4", "9", "17"),
@@ -375,6 +362,8 @@ func topicScripts() map[string]dynScript {
 			d.want("one in sync, two wanted", d.produce(0, 10, 0), code(kerr.NotEnoughReplicas))
 		}},
 	}
+	maps.Copy(scripts, compactScripts())
+	return scripts
 }
 
 // secondReplica gives partition 0 a replica on broker 2, which does not exist.
@@ -464,6 +453,7 @@ func TestDynamicBrokerConfigs(t *testing.T) {
 	t.Parallel()
 	scripts := brokerScripts()
 	maps.Copy(scripts, limitScripts())
+	maps.Copy(scripts, cleanerScripts())
 	for _, k := range config.TopicKeys() {
 		for _, syn := range k.Synonyms {
 			if s, ok := topicScripts()[k.Name]; ok && syn.Factor == 1 {

@@ -48,8 +48,15 @@ func (b *Broker) snapshot(emit metrics.Emit) {
 		emit(metrics.PartitionSizeBytes, float64(s.Bytes), l...)
 		emit(metrics.PartitionLeader, bit(s.Leader), l...)
 		emit(metrics.PartitionOffline, bit(s.Offline != nil), l...)
+		if c, compacted := p.Cleaning(); compacted {
+			emit(metrics.PartitionDirtyBytes, float64(c.DirtyBytes), l...)
+			emit(metrics.PartitionDirtyRatio, c.DirtyRatio(), l...)
+			emit(metrics.PartitionCleanedSeconds, float64(c.CleanedMs)/1000, l...)
+			emit(metrics.PartitionUncleanable, bit(c.Uncleanable != nil), l...)
+		}
 	}
 	b.dirMetrics(emit)
+	b.cleanerMetrics(emit)
 	pub := b.o.Meta.Publisher
 	emit(metrics.Topics, float64(len(pub.Image().Topics)))
 	emit(metrics.MetadataRevision, float64(pub.Image().Revision))
@@ -61,4 +68,14 @@ func bit(b bool) float64 {
 		return 1
 	}
 	return 0
+}
+
+func (b *Broker) cleanerMetrics(emit metrics.Emit) {
+	s := b.replicas.CleanerStats()
+	emit(metrics.CleanerRunning, float64(s.Running))
+	emit(metrics.CleanerRoundsTotal, float64(s.Rounds))
+	emit(metrics.CleanerReadBytesTotal, float64(s.ReadBytes))
+	emit(metrics.CleanerWrittenBytesTotal, float64(s.WrittenBytes))
+	emit(metrics.CleanerRemovedRecordsTotal, float64(s.RemovedRecords))
+	emit(metrics.CleanerSecondsTotal, s.Time.Seconds())
 }

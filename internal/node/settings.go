@@ -1,6 +1,8 @@
 package node
 
 import (
+	"math"
+
 	"github.com/kalda-io/kalda/internal/config"
 	"github.com/kalda-io/kalda/internal/meta"
 	"github.com/kalda-io/kalda/internal/model"
@@ -67,14 +69,33 @@ func settingsOf(o config.TopicOptions, b config.BrokerOptions) replica.Settings 
 			BeforeMs:        o.TimestampBeforeMax.Milliseconds(),
 			AfterMs:         o.TimestampAfterMax.Milliseconds(),
 			CheckRecords:    true,
+			RequireKeys:     o.CleanupPolicy.Compact,
 		},
 		Target:        target,
 		SegmentJitter: o.SegmentJitter,
 		FlushMessages: o.FlushMessages,
 		FlushInterval: o.FlushInterval,
+		Compaction: replica.Compaction{
+			Enabled:         o.CleanupPolicy.Compact,
+			MinDirtyRatio:   o.MinCleanableDirtyRatio,
+			MinLag:          o.MinCompactionLag,
+			MaxLag:          o.MaxCompactionLag,
+			DeleteRetention: o.DeleteRetention,
+		},
+	}
+	if o.MaxCompactionLag == math.MaxInt64 {
+		s.Compaction.MaxLag = 0 // none
 	}
 	if o.Retention == 0 {
 		s.Storage.Retention = 1 // at once; 0 would mean the default
 	}
 	return s
+}
+
+// cleanerSettings are the broker's own settings of compaction.
+func cleanerSettings(o config.CleanerOptions) replica.CleanerSettings {
+	return replica.CleanerSettings{
+		Enabled: o.Enabled, Threads: o.Threads, Backoff: o.Backoff, DedupeBytes: o.DedupeBytes, LoadFactor: o.LoadFactor,
+		BufferBytes: o.BufferBytes, BytesPerSecond: o.BytesPerSecond,
+	}
 }

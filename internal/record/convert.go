@@ -64,6 +64,19 @@ func (c *Converter) Convert(b []byte, t Target, v ValidateOptions) (Batch, error
 	return out, nil
 }
 
+// CheckRecords looks into a batch that passed Validate and is compressed: at each record,
+// as v.CheckRecords does for an uncompressed one. Errors are those of Convert.
+func (c *Converter) CheckRecords(b Batch, t Target, v ValidateOptions) error {
+	if t.MaxDecompressed <= 0 || t.MaxDecompressed > MaxDecompressed {
+		t.MaxDecompressed = MaxDecompressed
+	}
+	var err error
+	if c.plain, err = c.dec.append(c.plain, b.Codec(), b.Payload(), t.MaxDecompressed); err != nil {
+		return err
+	}
+	return b.checkRecords(c.plain, &v)
+}
+
 // recompress returns b with the codec of t, not sealed.
 func (c *Converter) recompress(b []byte, t *Target, v *ValidateOptions) (Batch, error) {
 	if err := Validate(b, *v); err != nil {

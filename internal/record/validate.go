@@ -31,7 +31,7 @@ type ValidateOptions struct {
 	// looked at; Reader does that for who needs it.
 	CheckRecords bool
 	// RequireKeys refuses null keys (cleanup.policy=compact); it needs CheckRecords and,
-	// like it, sees uncompressed batches only.
+	// like it, sees uncompressed batches only: Converter.CheckRecords looks into the others.
 	RequireKeys bool
 }
 

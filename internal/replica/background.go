@@ -107,7 +107,7 @@ func (s *partSet) take() []*Partition {
 }
 
 // Run serves the background work of all directories until ctx ends: group commit,
-// background flush, checkpoints, retention.
+// background flush, checkpoints, retention, compaction.
 func (m *Manager) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, d := range m.dirs {
@@ -116,6 +116,7 @@ func (m *Manager) Run(ctx context.Context) error {
 		g.Go(func() error { d.watch(ctx); return nil })
 	}
 	g.Go(func() error { m.retentionLoop(ctx); return nil })
+	g.Go(func() error { m.cleaner.loop(ctx); return nil })
 	return g.Wait()
 }
 

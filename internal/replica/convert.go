@@ -51,6 +51,17 @@ func (p *Partition) appendConverted(b []byte, s *Settings, v record.ValidateOpti
 	return p.stage(out, v, a)
 }
 
+// checkCompressed looks for records without keys in a compressed batch for a compacted
+// topic. (Kafka decompresses every batch; other topics of ours do not need it.)
+func (p *Partition) checkCompressed(b []byte, s *Settings, v record.ValidateOptions) error {
+	if _, err := p.Leader(); err != nil {
+		return err
+	}
+	c := p.m.converters.take()
+	defer p.m.converters.give(c)
+	return c.CheckRecords(b, s.Target, v)
+}
+
 // StoresZstd says that the topic's configuration makes every batch zstd, which consumers
 // below Fetch version 10 cannot read.
 func (p *Partition) StoresZstd() bool {

@@ -45,6 +45,8 @@ type Settings struct {
 	Validate record.ValidateOptions
 	// Target is the form in which client batches are stored.
 	Target record.Target
+	// Compaction says how the topic is compacted, if it is.
+	Compaction Compaction
 	// FlushMessages is flush.messages: an append is not vouched for while more records
 	// than this are unsynced. 0 and very large values mean never.
 	FlushMessages int64
@@ -82,8 +84,10 @@ type Options struct {
 	FlushBytes    int64
 	// RetentionInterval is log.retention.check.interval.ms (5 min).
 	RetentionInterval func() time.Duration
-	Clock             model.Clock
-	Logger            *slog.Logger
+	// Cleaner yields the present log.cleaner.* settings; nil is no compaction.
+	Cleaner func() CleanerSettings
+	Clock   model.Clock
+	Logger  *slog.Logger
 }
 
 // RoleListener hears of leadership.
@@ -105,6 +109,7 @@ type Manager struct {
 	index atomic.Pointer[index]
 
 	converters converters
+	cleaner    cleaner
 
 	// appliedSelf is the registration of the latest Apply; led are the internal
 	// partitions that Roles was told this broker leads. Both belong to Apply.
@@ -166,7 +171,11 @@ func New(o Options) *Manager {
 	if o.Marks == nil {
 		o.Marks = func() Marks { return Marks{} }
 	}
+	if o.Cleaner == nil {
+		o.Cleaner = func() CleanerSettings { return CleanerSettings{Backoff: time.Minute} }
+	}
 	m := &Manager{o: o, converters: newConverters(), retainNow: make(chan struct{}, 1)}
+	m.cleaner.m = m
 	m.mu.byID = map[model.Partition]*Partition{}
 	m.led = map[model.Partition]ledRole{}
 	for _, d := range o.Dirs {

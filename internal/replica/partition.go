@@ -51,6 +51,11 @@ type Partition struct {
 		used bool
 		// checkpointed is the recovery point of the latest checkpoint.
 		checkpointed model.Offset
+		// cleaning: a cleaning round has it. cleanAgain is when the next may, by Clock.Boot;
+		// uncleanable is why none may any more.
+		cleaning    bool
+		cleanAgain  time.Duration
+		uncleanable error
 	}
 }
 
@@ -91,6 +96,11 @@ func (p *Partition) Append(b []byte, now int64, a Ack) (Appended, error) {
 	}
 	if err := record.Validate(b, v); err != nil {
 		return Appended{}, err
+	}
+	if v.RequireKeys && record.Batch(b).Codec() != record.None {
+		if err := p.checkCompressed(b, s, v); err != nil {
+			return Appended{}, err
+		}
 	}
 	if v.LogAppendTime {
 		record.Batch(b).StampLogAppendTime(now)

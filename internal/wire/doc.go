@@ -38,3 +38,20 @@ const TagPartitionDirectory = 10000
 // says, to our own tools, that its volume has little room (low) or too little for any
 // record (none).
 const TagDirectoryRoom = 10001
+
+// TagPartitionCompaction numbers the tagged field of a compacted partition in
+// DescribeLogDirs answers (v2 and later) to clients of ours: a PartitionCompaction as JSON.
+const TagPartitionCompaction = 10001
+
+// PartitionCompaction tells how far a partition is compacted.
+type PartitionCompaction struct {
+	// DirtyBytes are in segments with records that were not compacted yet, of TotalBytes.
+	DirtyBytes int64 `json:"dirtyBytes"`
+	TotalBytes int64 `json:"totalBytes"`
+	// CleanedMs is when the last compaction began, ms since 1970; 0 for never.
+	CleanedMs int64 `json:"cleanedMs,omitempty"`
+	// Running: one is under way.
+	Running bool `json:"running,omitempty"`
+	// Uncleanable is why the partition is left alone.
+	Uncleanable string `json:"uncleanable,omitempty"`
+}
