@@ -96,8 +96,7 @@ func (b *Broker) offsetsTopic() meta.NewTopic {
 	return meta.NewTopic{
 		Name: meta.OffsetsTopic, Partitions: b.o.OffsetsPartitions, ReplicationFactor: rf, Internal: true,
 		Config: map[string]string{
-			// Compact, and not delete: what would be cut off are groups. This version does
-			// not compact yet, so the topic keeps every record.
+			// Compact, and not delete: what would be cut off are groups.
 			"cleanup.policy": "compact",
 			"segment.bytes":  strconv.Itoa(b.o.OffsetsSegmentBytes), "compression.type": "producer",
 		},

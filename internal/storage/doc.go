@@ -11,6 +11,7 @@
 //	    00000000000000004711.log .index .timeindex            the active segment
 //	    00000000000000004711.producers .snapshot              producers at that offset
 //	    leader-epoch-checkpoint
+//	    cleaned                                               how far it is compacted
 //
 //	log start       flushed           end          staged end
 //	    |--- synced ----|--- written ---|--- in memory ---|

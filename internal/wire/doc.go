@@ -41,7 +41,7 @@ const TagDirectoryRoom = 10001
 
 // TagPartitionCompaction numbers the tagged field of a compacted partition in
 // DescribeLogDirs answers (v2 and later) to clients of ours: a PartitionCompaction as JSON.
-const TagPartitionCompaction = 10001
+const TagPartitionCompaction = 10002
 
 // PartitionCompaction tells how far a partition is compacted.
 type PartitionCompaction struct {
