@@ -47,6 +47,9 @@ const (
 	LogDirSyncsTotal       = "kalda_log_dir_syncs_total"
 	LogDirSyncSecondsTotal = "kalda_log_dir_sync_seconds_total"
 
+	LogOpenFiles      = "kalda_log_open_files"
+	LogOpenFilesLimit = "kalda_log_open_files_limit"
+
 	Topics                  = "kalda_topics"
 	MetadataRevision        = "kalda_metadata_revision"
 	MetadataMismatchesTotal = "kalda_metadata_mismatches_total"
@@ -118,6 +121,9 @@ func table() []row {
 		{LogDirSlow, gauge, "1 while syncs take more than a second.", dir},
 		{LogDirSyncsTotal, counter, "Syncs of logs.", dir},
 		{LogDirSyncSecondsTotal, counter, "Time that syncs of logs took.", dir},
+
+		{LogOpenFiles, gauge, "Files that logs keep open.", nil},
+		{LogOpenFilesLimit, gauge, "Files that logs may keep open now: what the process may open, less the connections.", nil},
 
 		{Topics, gauge, "Topics in the cluster.", nil},
 		{MetadataRevision, gauge, "Revision of the metadata served from.", nil},

@@ -155,6 +155,8 @@ func (b *Broker) snapshotLimits(emit metrics.Emit) {
 	emit(metrics.RequestMemoryLimitBytes, float64(r.Limit))
 	emit(metrics.RequestMemoryWaiting, float64(r.Waiting))
 	emit(metrics.RequestMemoryWaitsTotal, float64(r.Waits))
+	emit(metrics.LogOpenFiles, float64(b.files.Open()))
+	emit(metrics.LogOpenFilesLimit, float64(b.logFiles()))
 	limit, held := b.limits.answers.Stats()
 	emit(metrics.ResponseMemoryBytes, float64(held))
 	emit(metrics.ResponseMemoryLimitBytes, float64(limit))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -68,10 +69,20 @@ func TestPartitionsShareASync(t *testing.T) {
 		b := newBench(t)
 		_ = b.m.Close()
 		faults := vfs.NewFaults(b.disk)
+		var mu sync.Mutex
 		var synced []string
+		taken := func() []string {
+			mu.Lock()
+			defer mu.Unlock()
+			got := synced
+			synced = nil
+			return got
+		}
 		hold := make(chan struct{})
 		faults.Add(vfs.Rule{Op: vfs.OpDatasync, Hook: func(_ vfs.Op, name string) {
+			mu.Lock()
 			synced = append(synced, path.Ext(name))
+			mu.Unlock()
 			<-hold
 		}})
 		b.fs = faults
@@ -89,7 +100,7 @@ func TestPartitionsShareASync(t *testing.T) {
 		if got := w.take(); got != "[0/7:0 1/7:0 2/7:0 3/7:0 4/7:0]" {
 			t.Fatalf("acked %s", got)
 		}
-		if got := fmt.Sprint(synced); got != "[.journal .journal]" {
+		if got := fmt.Sprint(taken()); got != "[.journal .journal]" {
 			t.Fatalf("synced %s for one partition, then four", got)
 		}
 		for _, p := range parts {
@@ -97,17 +108,17 @@ func TestPartitionsShareASync(t *testing.T) {
 				t.Fatalf("%+v", s)
 			}
 		}
-		synced = nil
 		<-time.After(b.m.o.FlushInterval + time.Millisecond) // the next flush round
 		synctest.Wait()
 		logs := 0
-		for _, ext := range synced {
+		all := taken()
+		for _, ext := range all {
 			if ext == ".log" {
 				logs++
 			}
 		}
 		if logs != len(parts) {
-			t.Fatalf("the flush round synced %v, want the logs of %d partitions", synced, len(parts))
+			t.Fatalf("the flush round synced %v, want the logs of %d partitions", all, len(parts))
 		}
 		// Everything the journal has was released: a power cut needs nothing of it.
 		disk := b.disk.CrashClone(0)

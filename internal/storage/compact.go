@@ -12,7 +12,7 @@ import (
 	"github.com/kalda-io/kalda/kerr"
 )
 
-// Log compaction (docs/design/0020). A cleaning round keeps of each key the newest record,
+// Log compaction (docs/design/0015). A cleaning round keeps of each key the newest record,
 // by the rules of cleanRule. It takes closed segments only, wholly below the high
 // watermark and below what was synced, so that neither followers nor recovery nor the
 // group commit meet what it changes.

@@ -99,7 +99,7 @@ func (l *Log) swapIn(c *Compaction, done cleanPiece) error {
 		}
 		return storageError("swap segments", err)
 	}
-	if err := l.fs.SyncDir(l.path); err != nil {
+	if err := vfs.Synced(l.fs.SyncDir(l.path)); err != nil {
 		return l.fail(storageError("swap segments", err))
 	}
 	var olds []model.Offset
@@ -147,7 +147,7 @@ func (l *Log) completeSwap(r swapRecord, olds []model.Offset, fresh bool) error 
 			return storageError("swap segments", err)
 		}
 	}
-	if err := l.fs.SyncDir(l.path); err != nil {
+	if err := vfs.Synced(l.fs.SyncDir(l.path)); err != nil {
 		return storageError("swap segments", err)
 	}
 	return remove(r.base, swapSuffix)

@@ -226,7 +226,7 @@ func (w *segmentWriter) finish() error {
 	if err := w.flush(); err != nil {
 		return err
 	}
-	if err := w.f.Sync(); err != nil {
+	if err := vfs.Synced(w.f.Sync()); err != nil {
 		return storageError("sync segment", err)
 	}
 	s, fs := w.s, w.c.log.fs
@@ -248,7 +248,7 @@ func (w *segmentWriter) finish() error {
 			return storageError("write beside segment", err)
 		}
 	}
-	if err := fs.SyncDir(w.c.log.path); err != nil {
+	if err := vfs.Synced(fs.SyncDir(w.c.log.path)); err != nil {
 		return storageError("sync log directory", err)
 	}
 	s.exists = true
@@ -273,7 +273,7 @@ func writeSynced(fsys vfs.FS, name string, b []byte) error {
 		_, err = f.WriteAt(b, 0)
 	}
 	if err == nil {
-		err = f.Sync()
+		err = vfs.Synced(f.Sync())
 	}
 	if cerr := f.Close(); err == nil {
 		err = cerr

@@ -345,7 +345,7 @@ func (j *Journal) create() (*journalFile, error) {
 		if err := j.d.fs.MkdirAll(j.path("")); err != nil {
 			return nil, j.unlessFull("create journal", err)
 		}
-		if err := j.d.fs.SyncDir(j.d.path); err != nil {
+		if err := vfs.Synced(j.d.fs.SyncDir(j.d.path)); err != nil {
 			return nil, j.fail("create journal", err)
 		}
 		j.made = true
@@ -355,7 +355,7 @@ func (j *Journal) create() (*journalFile, error) {
 	if f.f, err = j.d.fs.Create(f.name); err != nil {
 		return nil, j.unlessFull("create journal", err)
 	}
-	if err := j.d.fs.SyncDir(j.path("")); err != nil {
+	if err := vfs.Synced(j.d.fs.SyncDir(j.path(""))); err != nil {
 		return nil, j.fail("create journal", err)
 	}
 	return f, nil
