@@ -2,7 +2,6 @@ package storage
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -94,8 +93,6 @@ func (w *keyedWorld) open() Recovery {
 	w.disk.Add(vfs.Rule{Hook: func(op vfs.Op, name string) { w.beforeOp(op, name) }})
 	return r
 }
-
-var errInjected = errors.New("injected")
 
 // beforeOp runs before each operation of the disk.
 func (w *keyedWorld) beforeOp(op vfs.Op, name string) {
