@@ -75,9 +75,9 @@ type leftEntry struct {
 }
 
 // Format of a journal file, ours, frozen; big endian. A header, then entries, then
-// anything: an entry counts if its generation is the header's and its checksum fits, and
-// the first that does not ends the file. Generations grow from file to file and from use
-// to use.
+// anything: an entry counts if its generation is the header's and its checksum fits, also
+// behind one that is torn or damaged. Generations grow from file to file and from use to
+// use.
 //
 //	header  "KJRN\x01" 0 0 0 | generation uint64 | CRC32C of these 16 bytes
 //	entry   payload bytes uint32 | CRC32C of all behind | generation uint64 |
@@ -227,7 +227,8 @@ func (j *Journal) Append(b []byte) (ok bool, err error) {
 	}
 	j.stamp(f, b)
 	if _, err := f.f.WriteAt(b, f.end); err != nil {
-		return false, j.unlessFull("append to journal", err) // what it wrote of it is void: an append goes there again
+		j.used = false // whole entries may be there that nobody vouched for: nothing may follow them
+		return false, j.unlessFull("append to journal", err)
 	}
 	if err := vfs.Synced(f.f.Datasync()); err != nil {
 		return false, j.fail("append to journal", err)

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
@@ -53,6 +54,11 @@ func (j *Journal) scan(jf *journalFile) error {
 	seen := map[model.Partition]bool{}
 	for {
 		e, err := r.entry(jf.end, g)
+		if err == nil && e == nil {
+			// The end, or an entry that is torn or damaged. Behind a torn one there may be others
+			// of the same append; behind a damaged one there are others that count.
+			jf.end, e, err = r.next(jf.end, g)
+		}
 		if err != nil || e == nil {
 			jf.left = len(seen)
 			return err
@@ -113,6 +119,44 @@ func (r *journalReader) entry(pos int64, generation uint64) ([]byte, error) {
 		return nil, err
 	}
 	return e, nil
+}
+
+// searchBytes bounds what is summed up in search of an entry: records may hold anything,
+// also what looks like the head of an entry at every byte.
+const searchBytes = 64 << 20
+
+// next returns the next good entry behind pos, where there is none, and its place; without
+// one, nil and pos.
+func (r *journalReader) next(pos int64, generation uint64) (int64, []byte, error) {
+	mark := binary.BigEndian.AppendUint64(nil, generation)
+	budget := searchBytes
+	for at := pos + 1; at+int64(journalEntryLen) <= r.size; {
+		b, err := r.at(at, int(min(r.size-at, 64<<10)))
+		if err != nil {
+			return pos, nil, err
+		}
+		i := bytes.Index(b, mark)
+		if i < 0 {
+			at += int64(len(b) - len(mark) + 1)
+			continue
+		}
+		at += int64(i) + 1 // where to go on
+		head := at - 1 - 8
+		if head <= pos {
+			continue
+		}
+		if h, err := r.at(head, journalEntryLen); err != nil || h == nil {
+			return pos, nil, err
+		} else if n := binary.BigEndian.Uint32(h); n <= maxPayload {
+			if budget -= int(n); budget < 0 {
+				return pos, nil, nil
+			}
+		}
+		if e, err := r.entry(head, generation); err != nil || e != nil {
+			return head, e, err
+		}
+	}
+	return pos, nil, nil
 }
 
 // leftOf returns what an earlier life left for a partition, in the order of the appends.

@@ -244,18 +244,21 @@ func TestJournalCleanStop(t *testing.T) {
 	}
 }
 
-// Damage in the journal ends it there, whole entries before it count; a hole between a
-// log and what the journal has is reported.
+// A damaged entry costs its own log what it held and what came after, and that is reported;
+// whole entries before and behind it count, for all other logs.
 func TestJournalDamage(t *testing.T) {
 	mem := vfs.NewMem()
 	d := testDir(t, mem, "/data")
 	a, b := openTwo(t, d)
-	var ends []int64
+	var starts, ends []int64 // of a's entries
+	at := int64(journalHeadLen)
 	for i := range 3 {
 		put(t, a, batchSpec{n: 1 + i})
 		put(t, b, batchSpec{n: 1})
+		_, alone, _ := a.AppendTail(nil)
 		journal(t, d, a, b)
-		ends = append(ends, d.journal.files[0].end)
+		starts, ends = append(starts, at), append(ends, at+int64(len(alone)))
+		at = d.journal.files[0].end
 	}
 	name := d.journal.files[0].name
 	flip := func(at int64) (*Log, Recovery) {
@@ -272,14 +275,16 @@ func TestJournalDamage(t *testing.T) {
 		ok(t, f.Close())
 		return testLog(t, testDirBoot(t, disk, "/data", "boot-2"), Options{})
 	}
-	for at := ends[0]; at < ends[2]; at += 3 {
+	for at := starts[0]; at < d.journal.files[0].end; at += 3 {
 		l, r := flip(at)
-		want := model.Offset(1)
-		if at >= ends[1] {
-			want = 3
+		want, damaged := model.Offset(6), false
+		for i, end := range []model.Offset{0, 1, 3} {
+			if starts[i] <= at && at < ends[i] {
+				want, damaged = end, i < 2 // behind the last one nothing tells that it ever was
+			}
 		}
-		if l.EndOffset() < want || l.EndOffset() > 6 || r.Damaged {
-			t.Fatalf("byte %d flipped: end %d, at least %d had no damage; %+v", at, l.EndOffset(), want, r)
+		if l.EndOffset() != want || r.Damaged != damaged {
+			t.Fatalf("byte %d flipped: end %d, damaged %v, want %d, %v; %+v", at, l.EndOffset(), r.Damaged, want, damaged, r)
 		}
 	}
 	for at := range int64(journalHeadLen) {
@@ -296,12 +301,12 @@ func TestJournalDamage(t *testing.T) {
 	ok(t, disk.Remove(a.segPath(a.active(), logSuffix)))
 	f, err := disk.OpenReadWrite(name)
 	ok(t, err)
-	_, err = f.WriteAt(make([]byte, int(ends[2])-journalHeadLen), int64(journalHeadLen))
+	_, err = f.WriteAt(make([]byte, int(at)-journalHeadLen), int64(journalHeadLen))
 	ok(t, err)
 	// Move the last entry to where the first one was.
 	e, err := vfs.ReadFile(mem, name, 1<<30)
 	ok(t, err)
-	_, err = f.WriteAt(e[ends[2]:d.journal.files[0].end], int64(journalHeadLen))
+	_, err = f.WriteAt(e[at:d.journal.files[0].end], int64(journalHeadLen))
 	ok(t, err)
 	ok(t, f.Close())
 	if l, r := testLog(t, testDirBoot(t, disk, "/data", "boot-2"), Options{}); !r.Damaged || l.EndOffset() != 0 {
