@@ -1,6 +1,7 @@
 package killloop
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
 	"os"
@@ -94,12 +95,17 @@ func TestLossIsCaught(t *testing.T) {
 			if name := filepath.Base(path); err != nil || name != "00000000000000000000.log" && name != "0.dat" {
 				return err
 			}
-			info, err := d.Info()
-			if err != nil || info.Size() <= cut {
+			b, err := os.ReadFile(path)
+			if err != nil {
 				return err
 			}
+			// Behind the records of a busy log there are zeros.
+			size := len(bytes.TrimRight(b, "\x00"))
+			if size <= cut {
+				return nil
+			}
 			damaged++
-			return os.Truncate(path, info.Size()-cut)
+			return os.Truncate(path, int64(size-cut))
 		})
 		if err == nil && damaged == 0 {
 			err = errors.New("no log was found to damage")
