@@ -254,8 +254,22 @@ func (s *Sarama) DeleteGroup(_ context.Context, group string) error {
 	return s.withAdmin(func(adm sarama.ClusterAdmin) error { return adm.DeleteConsumerGroup(group) })
 }
 
-// Committed implements Admin.
-func (s *Sarama) Committed(_ context.Context, group, topic string, partition int32) (offset int64, err error) {
+// Committed implements Admin. A coordinator that has just been elected says for a moment
+// that it is loading; sarama leaves it to its users to ask again.
+func (s *Sarama) Committed(ctx context.Context, group, topic string, partition int32) (offset int64, err error) {
+	for {
+		offset, err = s.committed(group, topic, partition)
+		if !errors.Is(err, sarama.ErrOffsetsLoadInProgress) || ctx.Err() != nil {
+			return offset, err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+func (s *Sarama) committed(group, topic string, partition int32) (offset int64, err error) {
 	err = s.withAdmin(func(adm sarama.ClusterAdmin) error {
 		got, err := adm.ListConsumerGroupOffsets(group, map[string][]int32{topic: {partition}})
 		if err != nil {
