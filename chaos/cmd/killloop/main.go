@@ -49,7 +49,7 @@ func run(ctx context.Context, args []string) error {
 	}
 	policies := []string{*policy}
 	if *power && *policy != "commit" {
-		return errors.New("-power goes with -policy commit: os loses what was not flushed, see cmd/powerloss")
+		return errors.New("-power goes with -policy commit: os promises nothing about what was not flushed")
 	}
 	if *policy == "both" {
 		policies = []string{"os", "commit"}
