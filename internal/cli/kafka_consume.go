@@ -135,7 +135,7 @@ func (c *client) resolve(ctx context.Context, s consumeSpec, spans map[model.Top
 
 // openConsumer starts reading. at are the places of a reader without a group; in a group
 // they come from the committed offsets, and s.start is used where there is none.
-func (a *app) openConsumer(ctx context.Context, s consumeSpec, at map[model.TopicPartition]int64) (*consumer, error) {
+func (a *app) openConsumer(ctx context.Context, s consumeSpec, at map[model.TopicPartition]int64, more ...kgo.Opt) (*consumer, error) {
 	props, err := parseProperties(a.props)
 	if err != nil {
 		return nil, err
@@ -185,7 +185,7 @@ func (a *app) openConsumer(ctx context.Context, s consumeSpec, at map[model.Topi
 			opts = append(opts, kgo.DisableAutoCommit())
 		}
 	}
-	if c.client, err = a.open(ctx, opts...); err != nil {
+	if c.client, err = a.open(ctx, append(opts, more...)...); err != nil {
 		return nil, err
 	}
 	return c, nil

@@ -30,6 +30,10 @@ type produceSpec struct {
 	codec       string // none, gzip, snappy, lz4, zstd
 	linger      time.Duration
 	headers     []header
+	// batchBytes and buffered bound a batch and the records that wait for their outcome;
+	// 0 leaves both to the topic's limit and to memory.
+	batchBytes int32
+	buffered   int
 }
 
 // producer sends records to one topic.
@@ -74,6 +78,9 @@ func (a *app) openProducer(ctx context.Context, s produceSpec) (*producer, error
 	if a.timeoutSet {
 		opts = append(opts, kgo.RecordDeliveryTimeout(a.timeout))
 	}
+	if s.buffered > 0 {
+		opts = append(opts, kgo.MaxBufferedRecords(s.buffered))
+	}
 	switch s.acks {
 	case "0":
 		opts = append(opts, kgo.RequiredAcks(kgo.NoAck()), kgo.DisableIdempotentWrite())
@@ -107,6 +114,9 @@ func (a *app) openProducer(ctx context.Context, s produceSpec) (*producer, error
 	if err := p.prepare(ctx, s); err != nil {
 		p.close()
 		return nil, err
+	}
+	if s.batchBytes > 0 {
+		p.maxBytes.Store(min(s.batchBytes, p.maxBytes.Load()))
 	}
 	return p, nil
 }

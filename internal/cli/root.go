@@ -132,7 +132,7 @@ Start one here with 'kalda dev', then in a second terminal:
 	if a.Start != nil {
 		addGroup(root, "Run:", a.devCommand(), a.startCommand())
 	}
-	addGroup(root, "Use:", a.topicCommand(), a.produceCommand(), a.consumeCommand(), a.groupCommand())
+	addGroup(root, "Use:", a.topicCommand(), a.produceCommand(), a.consumeCommand(), a.groupCommand(), a.benchCommand())
 	addGroup(root, "Operate:", a.clusterCommand(), a.doctorCommand(), a.logCommand(), a.configCommand())
 	addGroup(root, "More:", a.generateCommand(), a.versionCommand())
 	root.SetHelpCommandGroupID("More:")
