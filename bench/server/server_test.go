@@ -65,7 +65,7 @@ func TestKillAndMemory(t *testing.T) {
 	if _, err := os.Stat("/proc/self/status"); err != nil {
 		t.Skip("read from /proc: Linux only")
 	}
-	p, err := Start(t.Context(), []string{"sh", "-c", readyLine + "trap '' TERM; exec sleep 60"}, nil)
+	p, err := Start(t.Context(), []string{"sh", "-c", readyLine + "trap '' TERM; while :; do :; done"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
