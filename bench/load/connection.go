@@ -134,33 +134,6 @@ func checkProduced(a []byte) error {
 	return err
 }
 
-// produceInTurn sends one request at a time, on one goroutine.
-func (c *connection) produceInTurn(b *budget, t *tally) error {
-	for {
-		now := time.Now()
-		if t.requests%64 == 0 {
-			_ = c.nc.SetDeadline(now.Add(answerTimeout))
-		}
-		if b.take(1, int64(len(c.frames[c.next])), now) == 0 {
-			return nil
-		}
-		if err := c.send(1); err != nil {
-			return err
-		}
-		a, ok := c.answer()
-		for ; !ok; a, ok = c.answer() {
-			if err := c.fill(); err != nil {
-				return err
-			}
-		}
-		if err := checkProduced(a); err != nil {
-			return err
-		}
-		t.latency.record(int64(time.Since(now)), 1)
-		c.count(t, 1)
-	}
-}
-
 func (c *connection) count(t *tally, n int64) {
 	t.requests += n
 	t.records += n * int64(c.o.BatchRecords)

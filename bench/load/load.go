@@ -175,24 +175,11 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	if o.Time > 0 {
 		b.deadline = start.Add(o.Time)
 	}
-	var wg sync.WaitGroup
-	for i, c := range conns {
-		wg.Go(func() {
-			defer c.nc.Close()
-			switch {
-			case o.Fetch:
-				errs[i] = c.fetch(b, &tallies[i])
-			case o.Outstanding == 1 && o.Acks != 0:
-				errs[i] = c.produceInTurn(b, &tallies[i])
-			default:
-				errs[i] = c.produce(b, &tallies[i])
-			}
-			if errs[i] != nil {
-				b.stopped.Store(true)
-			}
-		})
+	if loops(&o, len(conns[0].frames[0])) {
+		errs[0] = runLoop(conns, b, tallies)
+	} else {
+		runEach(conns, b, tallies, errs)
 	}
-	wg.Wait()
 	r := Result{Seconds: time.Since(start).Seconds(), ClientCPU: selfCPU() - cpu}
 	var all histogram
 	for i := range tallies {
@@ -206,6 +193,25 @@ func Run(ctx context.Context, o Options) (Result, error) {
 		return r, err
 	}
 	return r, ctx.Err()
+}
+
+// runEach runs a goroutine for each connection.
+func runEach(conns []*connection, b *budget, tallies []tally, errs []error) {
+	var wg sync.WaitGroup
+	for i, c := range conns {
+		wg.Go(func() {
+			defer c.nc.Close()
+			if c.o.Fetch {
+				errs[i] = c.fetch(b, &tallies[i])
+			} else {
+				errs[i] = c.produce(b, &tallies[i])
+			}
+			if errs[i] != nil {
+				b.stopped.Store(true)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func (r *Result) quantiles(h *histogram) {
