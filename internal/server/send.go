@@ -205,7 +205,7 @@ func (c *conn) writeVec(vec [][]byte) (written int, err error) {
 			}
 			vec[0] = vec[0][portionBytes:]
 		case n == 1:
-			k, err := c.nc.Write(vec[0])
+			k, err := c.socket.Write(vec[0])
 			written += k
 			if err != nil {
 				return written, err
