@@ -23,6 +23,9 @@ type Comparison struct {
 	// Ours and Theirs are the medians of the rounds, each figure by itself.
 	Ours   Figures `json:"kalda"`
 	Theirs Figures `json:"kfake"`
+	// Commit is our side with kalda.flush.policy=commit in the same rounds; nil if the row
+	// is of that policy, or it was not asked for.
+	Commit *Figures `json:"kalda_commit,omitempty"`
 	// Faster is our rate over theirs, Cheaper their CPU time (per request, or per GB for
 	// Fetch) over ours: above 1 is better for us.
 	Faster  float64 `json:"faster"`
@@ -42,18 +45,25 @@ type Figures struct {
 }
 
 // Compare runs a row: round after round, one side after the other, the order changing
-// from round to round, so that a noisy minute of the machine meets both.
-func Compare(ctx context.Context, row Row, ours, theirs func(durable bool) Side, rounds int, each time.Duration, progress io.Writer) (Comparison, error) {
+// from round to round, so that a noisy minute of the machine meets all. commit adds a third
+// side to rows that are not durable: ours, with what is acknowledged on the disk.
+func Compare(ctx context.Context, row Row, ours, theirs func(durable bool) Side, commit bool, rounds int, each time.Duration, progress io.Writer) (Comparison, error) {
 	c := Comparison{Row: row.Name, Text: row.Text, Policy: "os", Rounds: rounds, Seconds: each.Seconds(), Load: row.Load}
 	if row.Durable {
 		c.Policy = "commit"
 	}
 	row.Load.Time = each
-	var runs [2][]Measured
+	sides := []Side{ours(row.Durable), theirs(row.Durable)}
+	if commit && !row.Durable {
+		third := ours(true)
+		third.Name += "*"
+		sides = append(sides, third)
+	}
+	runs := make([][]Measured, len(sides))
 	for round := range rounds {
-		for turn := range 2 {
-			i := (round + turn) % 2
-			side := [...]func(bool) Side{ours, theirs}[i](row.Durable)
+		for turn := range sides {
+			i := (round + turn) % len(sides)
+			side := sides[i]
 			m, err := Run(ctx, side, row.Load)
 			if err != nil {
 				return c, fmt.Errorf("%s: %w", row.Name, err)
@@ -64,13 +74,20 @@ func Compare(ctx context.Context, row Row, ours, theirs func(durable bool) Side,
 		}
 	}
 	c.Ours, c.Theirs = figures(runs[0]), figures(runs[1])
-	c.Faster = c.Ours.RequestsPerSecond / c.Theirs.RequestsPerSecond
-	c.Cheaper = c.Theirs.CPUPerRequest / c.Ours.CPUPerRequest
-	if row.Load.Fetch { // the sizes of answers differ, so requests do not compare
-		c.Faster = c.Ours.MBPerSecond / c.Theirs.MBPerSecond
-		c.Cheaper = c.Theirs.CPUPerGB / c.Ours.CPUPerGB
+	c.Faster, c.Cheaper = c.ratios(&c.Ours)
+	if len(sides) > 2 {
+		f := figures(runs[2])
+		c.Commit = &f
 	}
 	return c, nil
+}
+
+// ratios are Faster and Cheaper for figures of ours.
+func (c *Comparison) ratios(ours *Figures) (faster, cheaper float64) {
+	if c.Load.Fetch { // the sizes of answers differ, so requests do not compare
+		return ours.MBPerSecond / c.Theirs.MBPerSecond, c.Theirs.CPUPerGB / ours.CPUPerGB
+	}
+	return ours.RequestsPerSecond / c.Theirs.RequestsPerSecond, c.Theirs.CPUPerRequest / ours.CPUPerRequest
 }
 
 func figures(runs []Measured) Figures {
@@ -118,17 +135,24 @@ func Table(w io.Writer, all []Comparison) error {
 	}
 	line(rule)
 	for _, c := range all {
-		pair := func(format string, a, b float64) []string {
-			return []string{fmt.Sprintf(format, a), fmt.Sprintf(format, b)}
+		row := func(policy string, ours *Figures) {
+			pair := func(format string, a, b float64) []string {
+				return []string{fmt.Sprintf(format, a), fmt.Sprintf(format, b)}
+			}
+			faster, cheaper := c.ratios(ours)
+			cells := []string{c.Row, policy, fmt.Sprintf("%.2fx", faster), fmt.Sprintf("%.2fx", cheaper)}
+			cells = append(cells, pair("%.0f", ours.RequestsPerSecond, c.Theirs.RequestsPerSecond)...)
+			cells = append(cells, pair("%.1f", ours.MBPerSecond, c.Theirs.MBPerSecond)...)
+			cells = append(cells, pair("%.2f", ours.CPUPerRequest, c.Theirs.CPUPerRequest)...)
+			cells = append(cells, pair("%.2f", ours.CPUPerGB, c.Theirs.CPUPerGB)...)
+			cells = append(cells, pair("%.0f", ours.P50, c.Theirs.P50)...)
+			cells = append(cells, pair("%.0f", ours.P99, c.Theirs.P99)...)
+			line(cells)
 		}
-		cells := []string{c.Row, c.Policy, fmt.Sprintf("%.2fx", c.Faster), fmt.Sprintf("%.2fx", c.Cheaper)}
-		cells = append(cells, pair("%.0f", c.Ours.RequestsPerSecond, c.Theirs.RequestsPerSecond)...)
-		cells = append(cells, pair("%.1f", c.Ours.MBPerSecond, c.Theirs.MBPerSecond)...)
-		cells = append(cells, pair("%.2f", c.Ours.CPUPerRequest, c.Theirs.CPUPerRequest)...)
-		cells = append(cells, pair("%.2f", c.Ours.CPUPerGB, c.Theirs.CPUPerGB)...)
-		cells = append(cells, pair("%.0f", c.Ours.P50, c.Theirs.P50)...)
-		cells = append(cells, pair("%.0f", c.Ours.P99, c.Theirs.P99)...)
-		line(cells)
+		row(c.Policy, &c.Ours)
+		if c.Commit != nil {
+			row("commit", c.Commit)
+		}
 	}
 	return t.Flush()
 }

@@ -56,7 +56,7 @@ func TestCompare(t *testing.T) {
 		if row.Name != "durable" && row.Name != "pipelined" {
 			continue
 		}
-		c, err := Compare(t.Context(), row, kfake, kfake, 1, 100*time.Millisecond, io.Discard)
+		c, err := Compare(t.Context(), row, kfake, kfake, true, 1, 100*time.Millisecond, io.Discard)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -66,8 +66,15 @@ func TestCompare(t *testing.T) {
 		if want := map[bool]string{true: "commit", false: "os"}[row.Durable]; c.Policy != want {
 			t.Errorf("%s: policy %s", row.Name, c.Policy)
 		}
+		lines := 3
+		if !row.Durable {
+			lines++
+			if c.Commit == nil || c.Commit.RequestsPerSecond <= 0 {
+				t.Errorf("%s: with commit: %+v", row.Name, c.Commit)
+			}
+		}
 		var table bytes.Buffer
-		if err := Table(&table, []Comparison{c}); err != nil || strings.Count(table.String(), "\n") != 3 || !strings.Contains(table.String(), row.Name) {
+		if err := Table(&table, []Comparison{c}); err != nil || strings.Count(table.String(), "\n") != lines || !strings.Contains(table.String(), row.Name) {
 			t.Errorf("table %q: %v", table.String(), err)
 		}
 		if _, err := json.Marshal(c); err != nil {

@@ -39,6 +39,7 @@ func run(ctx context.Context) error {
 	names := flag.String("rows", "", "comma-separated rows; empty: all")
 	mine := flag.String("ours", "", "a kalda that is built already; empty: this tree, built")
 	other := flag.String("theirs", "", "another kalda that is built already, instead of kfake")
+	commit := flag.Bool("commit", true, "measure ours with kalda.flush.policy=commit as well")
 	out := flag.String("json", "", "file to write the results to, as JSON")
 	list := flag.Bool("list", false, "print the rows and end")
 	flag.Parse()
@@ -65,7 +66,7 @@ func run(ctx context.Context) error {
 	}
 	// A bound for the whole: a run that hangs must not hang the caller.
 	each := time.Duration(*seconds * float64(time.Second))
-	ctx, cancel := context.WithTimeout(ctx, time.Minute+time.Duration(len(rows)**rounds*2)*(each+30*time.Second))
+	ctx, cancel := context.WithTimeout(ctx, time.Minute+time.Duration(len(rows)**rounds*3)*(each+30*time.Second))
 	defer cancel()
 
 	repo, err := measure.Repo()
@@ -91,7 +92,7 @@ func run(ctx context.Context) error {
 	}
 	var all []measure.Comparison
 	for _, row := range rows {
-		c, err := measure.Compare(ctx, row, ours, theirs, *rounds, each, os.Stderr)
+		c, err := measure.Compare(ctx, row, ours, theirs, *commit, *rounds, each, os.Stderr)
 		if err != nil {
 			return err
 		}
