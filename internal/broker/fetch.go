@@ -21,7 +21,11 @@ import (
 // A request is turned into a list of partitions, read, and answered at once if enough
 // bytes are there, an error is among them, or no waiting was asked for. Otherwise it
 // parks: one watch per partition and one entry in the timing wheel; what comes first
-// completes it, and the goroutine that sends reads the batches into the answer.
+// completes it, and the goroutine that sends reads the batches.
+
+// copyBytes is up to how many bytes of batches are copied into an answer, which small answers
+// of one connection then share a write with.
+const copyBytes = 64 << 10
 
 // fetchPart is one partition of a fetch.
 type fetchPart struct {
@@ -50,6 +54,10 @@ type fetchState struct {
 	// committed is isolation level read_committed.
 	committed bool
 	parts     []fetchPart
+	// streams says that the batches are not copied into the answer but read when it is
+	// sent; streamed are the indexes in parts of those that have some, in order.
+	streams  bool
+	streamed []int
 
 	mu     sync.Mutex
 	p      *wire.Pending
@@ -87,9 +95,7 @@ func (b *Broker) fetch(p *wire.Pending) wire.Outcome {
 	wait := time.Duration(max(req.MaxWaitMillis, 0)) * time.Millisecond
 	n, urgent := fs.read()
 	if n >= fs.minBytes || urgent || wait == 0 || len(fs.parts) == 0 && fs.full {
-		fs.fit(p, n)
-		fs.encode(p)
-		b.endFetch(fs)
+		fs.answer(p, n)
 		return wire.Done
 	}
 	fs.release()
@@ -293,16 +299,6 @@ func (fs *fetchState) read() (total int, urgent bool) {
 	return total, urgent
 }
 
-// fit makes an answer of n bytes smaller if the memory for answers is short; a batch is
-// always left.
-func (fs *fetchState) fit(p *wire.Pending, n int) {
-	if room := p.Room(n); room < n {
-		fs.release()
-		fs.maxBytes = room
-		fs.read()
-	}
-}
-
 // release gives back what read holds.
 func (fs *fetchState) release() {
 	for i := range fs.parts {
@@ -393,8 +389,36 @@ func (fs *fetchState) unpark() {
 func (fs *fetchState) EncodeAnswer(p *wire.Pending) {
 	fs.unpark()
 	n, _ := fs.read()
-	fs.fit(p, n)
+	fs.answer(p, n)
+}
+
+// answer appends the answer from what read found, n bytes of batches. Few are copied into
+// it; many are left to be read when they are sent, and the state lives until then.
+func (fs *fetchState) answer(p *wire.Pending, n int) {
+	fs.streams = n > copyBytes
 	fs.encode(p)
+	if len(p.Parts) > 0 {
+		p.Stream = fs
+		return
+	}
+	fs.b.endFetch(fs)
+}
+
+// ReadStream implements wire.Stream.
+func (fs *fetchState) ReadStream(part int, b []byte, off int64) error {
+	f := &fs.parts[fs.streamed[part]]
+	_, err := f.result.View.ReadAt(b, off)
+	if err != nil {
+		f.part.ReadFailed(err)
+	}
+	return err
+}
+
+// EndStream implements wire.Stream.
+func (fs *fetchState) EndStream() {
+	for _, i := range fs.streamed {
+		fs.parts[i].result.View.Release()
+	}
 	fs.b.endFetch(fs)
 }
 
@@ -423,7 +447,7 @@ func (fs *fetchState) encode(p *wire.Pending) {
 				if !f.tell(fs) {
 					continue
 				}
-				out = fs.encodePart(out, p, f)
+				out = fs.encodePart(out, p, j)
 				moved = moved || kerr.Of(f.err) == kerr.NotLeaderOrFollower
 			}
 			out = wire.AppendFetchTopicEnd(out, p.Version)
@@ -440,7 +464,8 @@ func (fs *fetchState) encode(p *wire.Pending) {
 	}
 }
 
-func (fs *fetchState) encodePart(out []byte, p *wire.Pending, f *fetchPart) []byte {
+func (fs *fetchState) encodePart(out []byte, p *wire.Pending, i int) []byte {
+	f := &fs.parts[i]
 	h := wire.NewFetchedPartition(f.index, kerr.Code(f.err))
 	if fs.committed {
 		h.Aborted = fs.b.noAborted
@@ -464,7 +489,11 @@ func (fs *fetchState) encodePart(out []byte, p *wire.Pending, f *fetchPart) []by
 	}
 	mark := len(out)
 	out = wire.AppendFetched(out, p.Version, &h, n)
-	if n > 0 {
+	switch {
+	case n > 0 && fs.streams:
+		p.Parts = append(p.Parts, wire.Part{At: len(out), Len: n})
+		fs.streamed = append(fs.streamed, i)
+	case n > 0:
 		at := len(out)
 		out = slices.Grow(out, n)[:at+n]
 		_, err := f.result.View.ReadAt(out[at:], 0)
@@ -474,7 +503,7 @@ func (fs *fetchState) encodePart(out []byte, p *wire.Pending, f *fetchPart) []by
 			f.part.ReadFailed(err)
 			f.err = kerr.KafkaStorageError
 			f.result = replica.ReadResult{}
-			return fs.encodePart(out[:mark], p, f)
+			return fs.encodePart(out[:mark], p, i)
 		}
 	}
 	return wire.AppendFetchedEnd(out, p.Version, &h)
@@ -547,7 +576,7 @@ func (b *Broker) newFetchState(p *wire.Pending) *fetchState {
 	fs.mu.Lock() // the wheel may be about to tell of an earlier use
 	fs.p, fs.sess, fs.full, fs.parked, fs.ready = p, nil, false, false, false
 	fs.mu.Unlock()
-	fs.parts = fs.parts[:0]
+	fs.parts, fs.streamed = fs.parts[:0], fs.streamed[:0]
 	return fs
 }
 
@@ -558,7 +587,7 @@ func (b *Broker) endFetch(fs *fetchState) {
 	fs.mu.Unlock()
 	clear(fs.parts)
 	if cap(fs.parts) > 1024 {
-		fs.parts = nil // one large request must not pin its memory
+		fs.parts, fs.streamed = nil, nil // one large request must not pin its memory
 	}
 	b.fetchStates.Put(fs)
 }

@@ -76,7 +76,7 @@ func kaldaKeys() []Key {
 			Doc: "ids of log directories whose loss, or whose old state, the operator accepts; a start refuses it otherwise"},
 
 		{Name: "kalda.queued.max.response.bytes", Type: Long, Unit: Bytes, Default: "-1", Valid: atLeast(-1),
-			Doc: "bytes that the answers of all connections may hold in memory before they get smaller and no further request starts on connections that do not read theirs; -1 is an eighth of the memory, at least 32 MiB. The first 64 KiB of each connection do not count"},
+			Doc: "bytes that the answers of all connections may hold in memory before long ones are sent in pieces of 64 KiB instead of 1 MiB and no further request starts on connections that do not read theirs; -1 is an eighth of the memory, at least 32 MiB. The first 64 KiB of each connection do not count"},
 		{Name: "kalda.connections.response.max.bytes", Type: Int, Unit: Bytes, Default: "4194304", Valid: atLeast(1),
 			Doc: "bytes of unread answers at which no further request of a connection starts; a single answer may be larger"},
 		{Name: "kalda.connections.response.stall.ms", Type: Long, Unit: Millis, Default: "60000", Valid: atLeast(1),

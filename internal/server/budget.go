@@ -198,7 +198,7 @@ func (b *Budget) removeLocked(i int) {
 
 // OutputBudget bounds the bytes of answers that all connections hold in memory beyond
 // outputBase each. Nobody waits for it: at the bound a connection starts no request
-// before its own answers are written, and large answers are made smaller (wire.Pending.Room).
+// before its own answers are written, and long answers are sent in smaller pieces.
 type OutputBudget struct {
 	limit, held atomic.Int64
 }

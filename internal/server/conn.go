@@ -329,8 +329,7 @@ func (c *conn) start(produce bool) (*slot, *closing) {
 // outputLocked says whether there is room for the answer of another request.
 func (c *conn) outputLocked() bool {
 	q := &c.queue
-	return q.outBytes < outputBase && q.outBytes < c.srv.o.OutputBytes ||
-		q.outBytes < c.srv.o.OutputBytes && !q.output.full()
+	return q.outBytes+q.elsewhere < c.srv.o.OutputBytes && (q.outBytes < outputBase || !q.output.full())
 }
 
 // waitLocked sleeps until something in the queue changed.
@@ -369,7 +368,6 @@ func (c *conn) handle(s *slot, hd *wire.Header, body []byte) {
 	case outcome == wire.Done, s.state == slotDone:
 		q.complete(s)
 	default:
-		q.unreserve(s)
 		s.state = slotParked
 	}
 }
@@ -449,18 +447,22 @@ func (c *conn) end(why *closing) {
 
 	// From here on the reader is alone: completions look at dead and go.
 	q.Lock()
-	unsent := c.send.unsent
+	unsent, whole := c.send.unsent, []*slot(nil)
 	for i := range q.n {
-		s := q.at(i)
-		if s.state == slotParked || s.state == slotReady {
+		switch s := q.at(i); s.state {
+		case slotParked, slotReady:
 			unsent = append(unsent, s)
+		case slotWhole:
+			whole = append(whole, s)
 		}
-		q.unreserve(s)
 	}
-	q.outBytes, q.spareBytes = 0, 0
+	q.outBytes, q.elsewhere, q.spareBytes = 0, 0, 0
 	q.settleOutput()
 	q.Unlock()
 	c.mem.close()
+	for _, s := range whole {
+		s.endStream()
+	}
 	for _, s := range unsent {
 		c.srv.o.Handler.Cancel(&s.p)
 	}

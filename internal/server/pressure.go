@@ -140,28 +140,6 @@ func (s *slot) Reserve(_ *wire.Pending, bytes int) error {
 	return nil
 }
 
-// Room implements wire.Memory: how many bytes of n the answer may take.
-func (s *slot) Room(_ *wire.Pending, n int) int {
-	if n <= outputBase {
-		return n
-	}
-	q := &s.c.queue
-	got := outputBase + int(q.output.reserve(int64(n-outputBase)))
-	q.Lock()
-	s.reserved += got - outputBase
-	q.Unlock()
-	return got
-}
-
-// unreserve turns what Room promised into what the answer takes; its bytes are counted
-// by then.
-func (q *queue) unreserve(s *slot) {
-	if s.reserved > 0 {
-		q.output.held.Add(int64(-s.reserved))
-		s.reserved = 0
-	}
-}
-
 // settleOutput tells the budget what whole answers and kept buffers take.
 func (q *queue) settleOutput() {
 	want := int64(0)

@@ -392,54 +392,6 @@ func TestUnreadAnswersAreBoundedInTotal(t *testing.T) {
 	})
 }
 
-// roomy is a handler that asks for room for its answers and makes them as large.
-type roomy struct {
-	*scripted
-	want int
-	got  []int
-}
-
-func (h *roomy) Handle(p *wire.Pending) wire.Outcome {
-	n := p.Room(h.want)
-	h.got = append(h.got, n)
-	p.Resp = append(p.Resp, make([]byte, n)...)
-	return wire.Done
-}
-
-// Large answers become smaller when the room for all is used up, down to what every
-// connection may have.
-func TestRoomForAnswers(t *testing.T) {
-	out := NewOutputBudget(1 << 20)
-	h := &roomy{scripted: newScripted(), want: 600 << 10}
-	pressed(t, Options{Handler: h, Answers: out}, 4<<10, func(r *rig) {
-		var conns []net.Conn
-		for range 3 {
-			c := r.dial()
-			conns = append(conns, c)
-			_, _ = c.Write(request("fetch", 1, "x"))
-			synctest.Wait()
-		}
-		if len(h.got) != 3 || h.got[0] != 600<<10 || h.got[1] >= 600<<10 || h.got[1] < 400<<10 || h.got[2] != outputBase {
-			t.Errorf("room for %v", h.got)
-		}
-		for _, c := range conns {
-			go func() { _, _ = io.Copy(io.Discard, c) }()
-		}
-		synctest.Wait()
-		// Buffers that are kept for the next answer count, up to half of the whole.
-		if _, held := out.Stats(); held > 1<<19+1<<18 {
-			t.Errorf("%d bytes held after all was read", held)
-		}
-		for _, c := range conns {
-			c.Close()
-		}
-		synctest.Wait()
-		if _, held := out.Stats(); held != 0 {
-			t.Errorf("%d bytes held in the end", held)
-		}
-	})
-}
-
 // HTTP and TLS bytes on real sockets: closed at once, the log says why, others go on.
 func TestOtherProtocolsOnLoopback(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

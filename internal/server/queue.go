@@ -27,10 +27,25 @@ type slot struct {
 	// state is guarded by conn.mu; once the slot is taken out of the queue it belongs to
 	// whoever holds the sending token.
 	state slotState
-	// mem is what the request holds of the budget of requests, reserved what Room promised
-	// of that of answers. Guarded by the queue's lock.
-	mem      int64
-	reserved int
+	// mem is what the request holds of the budget of requests. Guarded by the queue's lock.
+	mem int64
+}
+
+// elsewhere is how many bytes of the answer its stream gives.
+func (s *slot) elsewhere() int {
+	n := 0
+	for _, part := range s.p.Parts {
+		n += part.Len
+	}
+	return n
+}
+
+// endStream tells the answer's stream that it is over. Call it without the queue's lock.
+func (s *slot) endStream() {
+	if s.p.Stream != nil {
+		s.p.Stream.EndStream()
+		s.p.Stream, s.p.Parts = nil, s.p.Parts[:0]
+	}
 }
 
 func (s *slot) produce() bool { return s.p.Key == wire.KeyProduce }
@@ -56,8 +71,8 @@ type queue struct {
 	// openProduce and openOther count the requests in the ring whose answer is not whole.
 	openProduce, openOther int
 	// outBytes counts the bytes of whole answers that are not written, here and in the
-	// hands of the token's holder.
-	outBytes int
+	// hands of the token's holder; elsewhere those of their streams, which take no memory.
+	outBytes, elsewhere int
 	// output is the budget of all; charged is what it was told of outBytes and spareBytes.
 	output  *OutputBudget
 	charged int64
@@ -147,7 +162,7 @@ func (q *queue) complete(s *slot) {
 		s.state = slotWhole
 		q.answered(s.produce())
 		q.outBytes += len(s.p.Resp)
-		q.unreserve(s)
+		q.elsewhere += s.elsewhere()
 		q.settleOutput()
 	}
 }
@@ -179,7 +194,6 @@ func (q *queue) take(batch []*slot) []*slot {
 // free makes s available for a later request.
 func (q *queue) free(s *slot) {
 	s.state = slotFree
-	q.unreserve(s)
 	if s.mem > 0 {
 		s.c.mem.give(s.mem)
 		s.mem = 0

@@ -60,24 +60,25 @@ func (c *conn) sendLocked() bool {
 func (c *conn) transmit() *closing {
 	q := &c.queue
 	for batch := c.send.batch; len(batch) > 0; {
-		n, total := 0, 0
-		encodedProduce, encodedOther, encodedBytes, encodedReserved := 0, 0, 0, 0
-		for n < len(batch) && total < c.srv.o.OutputBytes {
+		n, total, elsewhere := 0, 0, 0
+		encodedProduce, encodedOther, encodedBytes, encodedElsewhere := 0, 0, 0, 0
+		for n < len(batch) && total+elsewhere < c.srv.o.OutputBytes {
 			s := batch[n]
 			if s.state == slotReady {
 				s.p.Encode.EncodeAnswer(&s.p)
 				s.state = slotWhole
 				encodedBytes += len(s.p.Resp)
-				encodedReserved += s.reserved // nobody else looks at a slot that was taken
-				s.reserved = 0
+				encodedElsewhere += s.elsewhere()
 				if s.produce() {
 					encodedProduce++
 				} else {
 					encodedOther++
 				}
 			}
-			wire.FinishFrame(s.p.Resp)
+			more := s.elsewhere()
+			wire.FinishFrame(s.p.Resp, more)
 			total += len(s.p.Resp)
+			elsewhere += more
 			n++
 		}
 		if encodedProduce+encodedOther > 0 {
@@ -85,9 +86,7 @@ func (c *conn) transmit() *closing {
 			q.openProduce -= encodedProduce
 			q.openOther -= encodedOther
 			q.outBytes += encodedBytes
-			if encodedReserved > 0 {
-				q.output.held.Add(int64(-encodedReserved))
-			}
+			q.elsewhere += encodedElsewhere
 			q.settleOutput()
 			q.wakeReader()
 			q.Unlock()
@@ -95,10 +94,18 @@ func (c *conn) transmit() *closing {
 		written, err := c.write(batch[:n])
 		c.srv.counts.bytesOut.Add(uint64(written))
 		now := c.srv.o.Clock.Boot()
+		ended := batch[:n]
+		if err != nil {
+			ended = batch
+		}
+		for _, s := range ended {
+			s.endStream()
+		}
 
 		q.Lock()
 		q.active = now
 		q.outBytes -= total
+		q.elsewhere -= elsewhere
 		for _, s := range batch[:n] {
 			q.free(s)
 		}
@@ -110,7 +117,7 @@ func (c *conn) transmit() *closing {
 					c.send.unsent = append(c.send.unsent, s)
 				}
 			}
-			why := c.writeFailedLocked(err, total-written)
+			why := c.writeFailedLocked(err, total+elsewhere-written)
 			q.Unlock()
 			return why
 		}
@@ -141,6 +148,8 @@ func (c *conn) writeFailedLocked(err error, left int) *closing {
 	switch {
 	case c.queue.stopping:
 		return &closing{reason: CloseShutdown}
+	case errors.Is(err, errStream):
+		return &closing{CloseByHandler, err.Error()}
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return &closing{CloseStalled, fmt.Sprintf("the client took nothing of %d bytes of answers for %v", left, c.srv.o.WriteStall)}
 	}
@@ -150,7 +159,7 @@ func (c *conn) writeFailedLocked(err error, left int) *closing {
 // write sends the answers with as few system calls as possible: small ones are copied
 // side by side, large ones are sent from where they are.
 func (c *conn) write(slots []*slot) (written int, err error) {
-	if len(slots) == 1 {
+	if len(slots) == 1 && slots[0].p.Stream == nil {
 		return c.writeVec(append(c.send.vec[:0], slots[0].p.Resp))
 	}
 	pack := packs.Get().(*[packBytes]byte)
@@ -159,6 +168,22 @@ func (c *conn) write(slots []*slot) (written int, err error) {
 	begun := 0 // start in out of the run of small answers that is not in vec yet
 	for _, s := range slots {
 		b := s.p.Resp
+		if s.p.Stream != nil {
+			if begun < len(out) {
+				vec = append(vec, out[begun:])
+			}
+			n, err := c.writeVec(vec)
+			written += n
+			if err == nil {
+				n, err = c.stream(s)
+				written += n
+			}
+			if err != nil {
+				return written, err
+			}
+			vec, out, begun = c.send.vec[:0], pack[:0], 0
+			continue
+		}
 		if len(b) > smallBytes {
 			if begun < len(out) {
 				vec = append(vec, out[begun:])

@@ -35,6 +35,9 @@
 // stops reading. A peer that takes no byte of an answer for WriteStall is closed, and one
 // that leaves a request unfinished for RequestStall.
 //
+// An answer may leave a part of its bytes where they lie (wire.Stream): they are read and
+// written piece by piece, so that its length takes no memory.
+//
 // Memory: an idle connection keeps its goroutine and a read buffer of 4 KiB. In the
 // steady state a request costs no allocation.
 package server

@@ -9,8 +9,8 @@ import (
 )
 
 // maxPlain is the largest read or write that plain makes: copying this much takes the kernel
-// some 30 us. Larger writes go the ordinary way.
-const maxPlain = 256 << 10
+// some 10 us. Larger ones go the ordinary way.
+const maxPlain = 64 << 10
 
 // plain reads from and writes to a socket of the system by calls that Go's scheduler is not
 // told of. It may, since they never block: the socket says EAGAIN, and waiting, with the
@@ -50,8 +50,11 @@ func newPlain(nc net.Conn) *plain {
 
 // Read implements io.Reader.
 func (p *plain) Read(b []byte) (int, error) {
+	if len(b) > maxPlain {
+		return p.nc.Read(b)
+	}
 	c := &p.in
-	c.buf, c.n, c.errno = b[:min(len(b), maxPlain)], 0, 0
+	c.buf, c.n, c.errno = b, 0, 0
 	err := p.conn.Read(c.try)
 	c.buf = nil
 	switch {

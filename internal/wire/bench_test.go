@@ -35,7 +35,7 @@ func BenchmarkProduceAnswer(b *testing.B) {
 		buf = AppendProduceTopic(buf, 12, name, [16]byte{}, 1)
 		buf, _ = AppendProduced(buf, 12, &p)
 		buf = AppendProduceEnd(AppendProduceTopicEnd(buf, 12), 12, 0, nil)
-		FinishFrame(buf)
+		FinishFrame(buf, 0)
 	}
 }
 

@@ -200,12 +200,13 @@ func AppendResponseHeader(dst []byte, key, version int16, correlationID int32) [
 }
 
 // FinishFrame writes the size of frame, which begins with the four bytes for it and ends
-// with the body.
-func FinishFrame(frame []byte) {
-	if len(frame) < 4 || len(frame)-4 > math.MaxInt32 {
-		panic("wire: a frame of " + strconv.Itoa(len(frame)) + " bytes")
+// with the body; elsewhere is how many bytes of the body are not in it.
+func FinishFrame(frame []byte, elsewhere int) {
+	n := len(frame) - 4 + elsewhere
+	if len(frame) < 4 || n > math.MaxInt32 {
+		panic("wire: a frame of " + strconv.Itoa(len(frame)+elsewhere) + " bytes")
 	}
-	binary.BigEndian.PutUint32(frame, uint32(len(frame)-4))
+	binary.BigEndian.PutUint32(frame, uint32(n))
 }
 
 // ParseResponseHeader takes the header off an answer's frame (without its size). key and

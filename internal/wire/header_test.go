@@ -59,7 +59,7 @@ func TestParseHeaderOfKmsg(t *testing.T) {
 					t.Fatalf("%s version %d: %+v, body % x, %v", kmsg.NameForKey(key), v, h, body, err)
 				}
 				ours := append(AppendRequestHeader(nil, key, v, 77, []byte(client)), body...)
-				FinishFrame(ours)
+				FinishFrame(ours, 0)
 				if !bytes.Equal(ours, frame) {
 					t.Fatalf("%s version %d: header\n% x, want\n% x", kmsg.NameForKey(key), v, ours, frame)
 				}
@@ -148,7 +148,7 @@ func TestResponseHeader(t *testing.T) {
 			t.Errorf("key %d version %d: length %d", tc.key, tc.version, len(b))
 		}
 		b = append(b, "ok"...)
-		FinishFrame(b)
+		FinishFrame(b, 0)
 		if !bytes.Equal(b, tc.want) {
 			t.Errorf("key %d version %d: % x, want % x", tc.key, tc.version, b, tc.want)
 		}
@@ -170,7 +170,7 @@ func TestHeaderAllocs(t *testing.T) {
 			t.Fatal(err)
 		}
 		buf = AppendResponseHeader(buf[:0], 0, 9, 1)
-		FinishFrame(buf)
+		FinishFrame(buf, 0)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}

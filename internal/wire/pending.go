@@ -67,6 +67,25 @@ type Encoder interface {
 	EncodeAnswer(p *Pending)
 }
 
+// Stream gives the bytes of an answer that are sent from where they lie instead of being
+// put into Pending.Resp.
+type Stream interface {
+	// ReadStream fills b with the bytes of Pending.Parts[part] from off on. It runs on the
+	// goroutine that sends. After an error the connection is closed, with the error as
+	// the reason: the answer has begun.
+	ReadStream(part int, b []byte, off int64) error
+	// EndStream tells, once, that the answer was sent or will not be.
+	EndStream()
+}
+
+// Part is a stretch of an answer whose bytes Pending.Stream gives.
+type Part struct {
+	// At is where it belongs: behind Resp[:At]. Parts lie in the order of At.
+	At int
+	// Len is the number of its bytes.
+	Len int
+}
+
 // Pending is one request in the ordered queue of its connection, and its answer.
 // The server owns it and uses it again for a later request of the same connection
 // once the answer is sent, so nothing may keep a pointer to it after that.
@@ -91,6 +110,11 @@ type Pending struct {
 	// Resp is the answer's frame. The server puts size and header there before Handle;
 	// the handler (or Encode) appends the body.
 	Resp []byte
+	// Parts and Stream are what the answer holds beside Resp; whoever appends the body sets
+	// them. Parts is empty if Stream is nil. Such an answer takes a bounded piece of memory
+	// while it is sent, however long it is.
+	Parts  []Part
+	Stream Stream
 	// Encode, when set before Complete, appends the body at the moment of sending. Whoever
 	// calls Complete may set it; nobody else does after Handle began.
 	Encode Encoder
@@ -124,8 +148,6 @@ type Memory interface {
 	// Reserve waits until bytes of memory may be taken for the decoded form of p; they are
 	// given back with the answer. An error means that the connection is over.
 	Reserve(p *Pending, bytes int) error
-	// Room returns how many of bytes the answer of p may take now.
-	Room(p *Pending, bytes int) int
 }
 
 // Reserve waits until the decoded form of the request may take so many bytes. Only Handle
@@ -135,14 +157,4 @@ func (p *Pending) Reserve(bytes int) error {
 		return m.Reserve(p, bytes)
 	}
 	return nil
-}
-
-// Room returns how many of bytes the answer may take now, at least 64 KiB if it asks for
-// that much: fewer when clients leave many answers unread. Who can make an answer smaller
-// asks before it makes a large one. Call it within Handle or EncodeAnswer, once.
-func (p *Pending) Room(bytes int) int {
-	if m, ok := p.queue.(Memory); ok {
-		return m.Room(p, bytes)
-	}
-	return bytes
 }

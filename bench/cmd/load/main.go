@@ -40,7 +40,7 @@ func run(ctx context.Context) error {
 	side := flag.String("side", "kalda", "broker to start: kalda or kfake")
 	durable := flag.Bool("durable", false, "acknowledge only what is on the disk")
 	flag.StringVar(&o.Addr, "addr", "", "a broker that runs already, instead of -side")
-	flag.StringVar(&o.Prefix, "prefix", "bench", "with -addr: topics are named PREFIX-0, PREFIX-1, ... and created")
+	flag.StringVar(&o.Prefix, "prefix", "bench", "with -addr: topics are named PREFIX-0, PREFIX-1, ...; created, or with -fetch read")
 	flag.BoolVar(&o.Fetch, "fetch", false, "read instead of producing")
 	flag.BoolVar(&o.Client, "client", false, "produce through franz-go's client; requests are records")
 	flag.IntVar(&o.Rate, "rate", 0, "with -client: records per second; 0: no limit")
@@ -71,8 +71,10 @@ func run(ctx context.Context) error {
 	var m measure.Measured
 	var err error
 	if o.Addr != "" {
-		if err := load.Prepare(ctx, o); err != nil {
-			return err
+		if !o.Fetch {
+			if err := load.Prepare(ctx, o); err != nil {
+				return err
+			}
 		}
 		m.Result, err = load.Run(ctx, o)
 	} else {
