@@ -79,7 +79,14 @@ func (b *Broker) Handle(p *wire.Pending) wire.Outcome {
 	if a.hot != nil {
 		return a.hot(b, p)
 	}
-	req, err := wire.DecodeRequest(p.Key, p.Version, p.Body, p.Reserve)
+	decoded := 0
+	req, err := wire.DecodeRequest(p.Key, p.Version, p.Body, func(n int) error {
+		decoded = n
+		return p.Reserve(n)
+	})
+	if err == nil {
+		err = p.ReserveAnswer(b.answerCost(req, decoded))
+	}
 	if err != nil {
 		p.CloseReason = err.Error()
 		return wire.CloseConn

@@ -27,8 +27,8 @@ type slot struct {
 	// state is guarded by conn.mu; once the slot is taken out of the queue it belongs to
 	// whoever holds the sending token.
 	state slotState
-	// mem is what the request holds of the budget of requests, reserved what Room promised
-	// of that of answers. Guarded by the queue's lock.
+	// mem is what the request holds of the budget of requests, reserved what Room or
+	// ReserveAnswer took of that of answers. Guarded by the queue's lock.
 	mem      int64
 	reserved int
 }
@@ -147,8 +147,9 @@ func (q *queue) complete(s *slot) {
 		s.state = slotWhole
 		q.answered(s.produce())
 		q.outBytes += len(s.p.Resp)
-		q.unreserve(s)
+		s.giveMem() // the request is of no use any more, however slowly the client reads
 		q.settleOutput()
+		q.unreserve(s)
 	}
 }
 
@@ -180,10 +181,7 @@ func (q *queue) take(batch []*slot) []*slot {
 func (q *queue) free(s *slot) {
 	s.state = slotFree
 	q.unreserve(s)
-	if s.mem > 0 {
-		s.c.mem.give(s.mem)
-		s.mem = 0
-	}
+	s.giveMem()
 	if c := cap(s.p.Resp); c > keepRespBytes || q.spareBytes+c > keepSpareBytes || q.spareBytes+c > outputBase && q.output.tight() {
 		s.p.Resp = nil
 	}
