@@ -322,32 +322,46 @@ func TestNoMemoryForWhoDoesNotRead(t *testing.T) {
 	})
 }
 
-// An answer that waits for memory must not keep that of its request from others.
+// An answer that waits for memory must not keep that of its request from others: not for
+// long if it is little, and not at all if it is much.
 func TestWaitingAnswerLetsRequestsPass(t *testing.T) {
-	out := NewOutputBudget(1 << 20)
-	h := &announcing{scripted: newScripted(), bytes: 900 << 10, decoded: 900 << 10}
-	pressed(t, Options{Handler: h, Answers: out}, 4<<10, func(r *rig) {
-		var conns []net.Conn
-		for id := range 3 {
-			c := r.dial()
-			conns = append(conns, c)
-			_, _ = c.Write(request("metadata", id, "long"))
+	for _, row := range []struct {
+		clients, decoded int
+		after            time.Duration
+		closed           uint64
+	}{
+		{14, 100 << 10, time.Second, 0},
+		{14, 100 << 10, 4 * time.Second, 3},
+		{3, 900 << 10, time.Second, 1}, // the first has passed; the second ends at its next probe
+	} {
+		out := NewOutputBudget(1 << 20)
+		h := &announcing{scripted: newScripted(), bytes: 900 << 10, decoded: row.decoded}
+		pressed(t, Options{Handler: h, Answers: out}, 4<<10, func(r *rig) {
+			var conns []net.Conn
+			for id := range row.clients {
+				c := r.dial()
+				conns = append(conns, c)
+				_, _ = c.Write(request("metadata", id, "long"))
+				synctest.Wait()
+			}
+			if n := h.waiting.Load(); n == 0 {
+				t.Fatal("no answer waits")
+			}
+			honest := r.dial()
+			conns = append(conns, honest)
+			go func() { _, _ = honest.Write(large(99, 900<<10)) }()
+			<-time.After(row.after)
 			synctest.Wait()
-		}
-		if n := h.waiting.Load(); n == 0 {
-			t.Fatal("no answer waits")
-		}
-		honest := r.dial()
-		go func() { _, _ = honest.Write(large(9, 900<<10)) }()
-		<-time.After(10 * time.Second)
-		synctest.Wait()
-		if log := r.h.take() + h.take(); !strings.Contains(log, "run 9") || !strings.Contains(log, "kalda.queued.max.response.bytes=1048576") {
-			t.Errorf("the honest one waits:\n%s", log)
-		}
-		for _, c := range append(conns, honest) {
-			c.Close()
-		}
-	})
+			log, st := r.h.take()+h.take(), r.s.Stats()
+			if st.Closes[CloseLimit] < row.closed || row.closed == 0 && st.Closes[CloseLimit] > 0 ||
+				row.closed > 0 && (!strings.Contains(log, "run 99") || !strings.Contains(log, "kalda.queued.max.response.bytes=1048576")) {
+				t.Errorf("%+v: %d closed\n%s", row, st.Closes[CloseLimit], log)
+			}
+			for _, c := range conns {
+				c.Close()
+			}
+		})
+	}
 }
 
 // A line about a closed connection tells its address in one word, as JSON too.

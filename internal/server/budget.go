@@ -132,11 +132,11 @@ func (a *account) give(n int64) {
 	b.serveLocked()
 }
 
-// nothing says that the connection holds none of the budget.
-func (a *account) nothing() bool {
+// holds is how many bytes the connection holds.
+func (a *account) holds() int64 {
 	a.b.mu.Lock()
 	defer a.b.mu.Unlock()
-	return a.held == 0
+	return a.held
 }
 
 // close gives everything back.

@@ -17,9 +17,11 @@ const (
 	// probeEvery is how often a connection that waits for the budget looks whether its
 	// client is still there.
 	probeEvery = time.Second
-	// answerProbes is how many of those an answer may wait for its memory while the memory of
-	// its request is waited for by others.
+	// answerProbes is how many of those, and the one at its beginning, an answer may wait for
+	// its memory while the memory of its request is waited for by others; none if that is a
+	// muchHeld part of all.
 	answerProbes = 2
+	muchHeld     = 8
 	// stepBase and stepHeld are what an incomplete request must bring within RequestStall:
 	// one that fits in the small buffer, and one that holds a part of the budget.
 	stepBase, stepHeld = 4 << 10, 64 << 10
@@ -109,17 +111,25 @@ func (c *conn) takeOutput(n int64) *closing {
 	if out.tryTake(n) {
 		return nil
 	}
-	var w *outputWait
+	in := c.srv.o.Requests
 	waited := 0
-	why := c.await(func() <-chan struct{} { w = out.line(n); return w.granted }, 0, func() *closing {
-		if !c.srv.o.Requests.pressed() || c.mem.nothing() {
+	giveUp := func() *closing {
+		held := c.mem.holds()
+		if !in.pressed() || held == 0 {
 			waited = 0
-		} else if waited++; waited > answerProbes {
-			return &closing{CloseLimit, fmt.Sprintf("an answer of about %d bytes waits for memory, and its request holds some that others wait for: kalda.queued.max.response.bytes=%d, queued.max.request.bytes=%d",
-				n, out.limit.Load(), c.srv.o.Requests.limit.Load())}
+			return nil
 		}
-		return nil
-	})
+		if waited++; waited <= answerProbes && held < in.limit.Load()/muchHeld {
+			return nil
+		}
+		return &closing{CloseLimit, fmt.Sprintf("an answer of about %d bytes waits for memory, and its request holds %d that others wait for: kalda.queued.max.response.bytes=%d, queued.max.request.bytes=%d",
+			n, held, out.limit.Load(), in.limit.Load())}
+	}
+	if why := giveUp(); why != nil {
+		return why
+	}
+	var w *outputWait
+	why := c.await(func() <-chan struct{} { w = out.line(n); return w.granted }, 0, giveUp)
 	if why != nil && w != nil {
 		out.leave(w)
 	}
