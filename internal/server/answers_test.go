@@ -322,6 +322,28 @@ func TestNoMemoryForWhoDoesNotRead(t *testing.T) {
 	})
 }
 
+// The buffer of a large request is for others while its answer is not read.
+func TestUnreadAnswerYieldsTheBuffer(t *testing.T) {
+	h := &announcing{scripted: newScripted(), bytes: 300 << 10}
+	pressed(t, Options{Handler: longer{h}}, 4<<10, func(r *rig) {
+		c := r.dial()
+		_, _ = c.Write(large(0, 400<<10))
+		synctest.Wait()
+		if st := r.s.o.Requests.Stats(); st.Held != 0 {
+			t.Errorf("%+v", st)
+		}
+		c.Close()
+	})
+}
+
+// longer answers every request at once, and at length.
+type longer struct{ *announcing }
+
+func (h longer) Handle(p *wire.Pending) wire.Outcome {
+	p.Resp = append(p.Resp, make([]byte, h.bytes)...)
+	return wire.Done
+}
+
 // An answer that waits for memory must not keep that of its request from others: not for
 // long if it is little, and not at all if it is much.
 func TestWaitingAnswerLetsRequestsPass(t *testing.T) {

@@ -67,6 +67,18 @@ func (c *conn) room() ([]byte, *closing) {
 	return buf, nil
 }
 
+// yieldInput gives a large read buffer back before answers are written that the client may
+// leave unread for long, and whenever memory is short: the requests in it are done.
+func (c *conn) yieldInput() {
+	c.queue.Lock()
+	long := c.queue.outBytes > outputBase
+	c.queue.Unlock()
+	if long || c.srv.o.Requests.tight() {
+		c.frames.shrink()
+		c.settleInput()
+	}
+}
+
 // settleInput gives back what the read buffer does not take any more.
 func (c *conn) settleInput() {
 	if is := max(len(c.frames.buf), aheadBytes); is < c.frames.allowed {
