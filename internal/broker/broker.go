@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -27,8 +28,11 @@ import (
 
 // Broker serves the Kafka API. It implements wire.Handler.
 type Broker struct {
-	o    Options
-	apis apiTable
+	// noTxnLogged is when the log last heard of a client that wants transactions, in Clock.Boot
+	// plus 1; 0: never.
+	noTxnLogged atomic.Int64
+	o           Options
+	apis        apiTable
 
 	producerIDs producerIDs
 	sessions    *sessionCache
