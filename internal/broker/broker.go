@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -27,8 +28,11 @@ import (
 
 // Broker serves the Kafka API. It implements wire.Handler.
 type Broker struct {
-	o    Options
-	apis apiTable
+	// noTxnLogged is when the log last heard of a client that wants transactions, in Clock.Boot
+	// plus 1; 0: never.
+	noTxnLogged atomic.Int64
+	o           Options
+	apis        apiTable
 
 	producerIDs producerIDs
 	sessions    *sessionCache
@@ -79,7 +83,14 @@ func (b *Broker) Handle(p *wire.Pending) wire.Outcome {
 	if a.hot != nil {
 		return a.hot(b, p)
 	}
-	req, err := wire.DecodeRequest(p.Key, p.Version, p.Body, p.Reserve)
+	decoded := 0
+	req, err := wire.DecodeRequest(p.Key, p.Version, p.Body, func(n int) error {
+		decoded = n
+		return p.Reserve(n)
+	})
+	if err == nil {
+		err = p.ReserveAnswer(b.answerCost(req, decoded))
+	}
 	if err != nil {
 		p.CloseReason = err.Error()
 		return wire.CloseConn

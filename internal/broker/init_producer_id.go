@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -79,7 +80,7 @@ func (b *Broker) initProducerID(p *wire.Pending, req *kmsg.InitProducerIDRequest
 	if req.TransactionalID != nil {
 		// There is no transaction coordinator; TRANSACTIONAL_ID_AUTHORIZATION_FAILED is
 		// what Java, librdkafka and franz-go give up on at once instead of retrying.
-		b.o.Logger.Warn("transactions are not available in this version", "transactional_id", *req.TransactionalID, "client", p.ClientID)
+		b.noteNoTransactions(*req.TransactionalID, p.ClientID)
 		return respond(p, fail(kerr.TransactionalIDAuthorizationFailed))
 	}
 	if req.Version >= 3 && (req.ProducerID >= 0) != (req.ProducerEpoch >= 0) {
@@ -100,4 +101,16 @@ func (b *Broker) initProducerID(p *wire.Pending, req *kmsg.InitProducerIDRequest
 		resp.ProducerID, resp.ProducerEpoch = int64(id), 0
 		return resp
 	})
+}
+
+// noteNoTransactions tells the log of a client that wants transactions, once a minute: both
+// names may have 32 KiB, and it may ask as often as it likes.
+func (b *Broker) noteNoTransactions(id, client string) {
+	const longest = 200
+	now, last := int64(b.o.Clock.Boot())+1, b.noTxnLogged.Load()
+	if last != 0 && now-last < int64(time.Minute) || !b.noTxnLogged.CompareAndSwap(last, now) {
+		return
+	}
+	b.o.Logger.Warn("transactions are not available in this version",
+		"transactional_id", id[:min(len(id), longest)], "client", client[:min(len(client), longest)])
 }

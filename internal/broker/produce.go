@@ -38,6 +38,8 @@ type connState struct {
 	// started are the requests of this drain that wait for an ack.
 	started  []startedProduce
 	fetchReq wire.FetchRequest
+	// unpacking is of the request at hand.
+	unpacking replica.Unpacking
 	// lost is why a batch that was taken with acks=0 is not in the log.
 	lost atomic.Pointer[error]
 }
@@ -123,6 +125,7 @@ func (b *Broker) produce(p *wire.Pending) wire.Outcome {
 		cs.nowMs = b.nowMs()
 	}
 	now := cs.nowMs
+	cs.unpacking = replica.Unpacking{}
 	var failed error
 	var w replica.Waiter = ps
 	if req.Acks == 0 {
@@ -141,6 +144,7 @@ func (b *Broker) produce(p *wire.Pending) wire.Outcome {
 			if err == nil {
 				at, err = b.append(cs, req, t, q, now, replica.Ack{
 					Acks: req.Acks, W: w, Slot: slot, Gen: ps.gen, RefuseZstd: p.Version < 7 && p.Version >= 3,
+					Unpacking: &cs.unpacking,
 				})
 			}
 			if err != nil {

@@ -56,6 +56,14 @@ func (c *Call) Fail(err error) {
 	c.deliver()
 }
 
+// kept says that the call may wait for long, and that what the shard keeps of its request
+// counts against the shard's own bounds: the broker's memory for requests is for others.
+func (c *Call) kept() {
+	if c.pending != nil {
+		c.pending.Release()
+	}
+}
+
 func (c *Call) deliver() {
 	if c.finish != nil {
 		c.finish(c.Resp)

@@ -156,6 +156,7 @@ func (g *group) park(m *member, c *Call) (replaced *Call) {
 		g.joining++
 	}
 	m.join = c
+	c.kept()
 	return replaced
 }
 

@@ -23,6 +23,7 @@ type Service struct {
 	runtime    *coordinator.Runtime[*Call]
 	partitions func() int32
 	admit      func(partition int32) error // Options.Admit
+	budget     *budget                     // of all shards
 }
 
 // NewService returns a service without shards. partitions says how many partitions
@@ -36,6 +37,7 @@ func NewService(clock model.Clock, partitions func() int32, opts Options, runtim
 	return &Service{
 		partitions: partitions,
 		admit:      opts.Admit,
+		budget:     opts.budget,
 		runtime: coordinator.New(clock, func(int32) coordinator.Core[*Call] {
 			return NewShard(opts)
 		}, runtime),
@@ -47,6 +49,9 @@ func randomID() string {
 	_, _ = rand.Read(b[:]) // never fails since Go 1.24
 	return hex.EncodeToString(b[:])
 }
+
+// Bytes is about what all groups take in memory, offsets included.
+func (s *Service) Bytes() int64 { return s.budget.used.Load() }
 
 // Elect starts the shard of a partition that this broker now leads at epoch; requests
 // are answered COORDINATOR_LOAD_IN_PROGRESS until its log is replayed. An older epoch

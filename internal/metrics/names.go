@@ -19,6 +19,8 @@ const (
 	RequestMemoryWaitsTotal  = "kalda_request_memory_waits_total"
 	ResponseMemoryBytes      = "kalda_response_memory_bytes"
 	ResponseMemoryLimitBytes = "kalda_response_memory_limit_bytes"
+	ResponseMemoryWaiting    = "kalda_response_memory_waiting"
+	ResponseMemoryWaitsTotal = "kalda_response_memory_waits_total"
 
 	PartitionLogStartOffset      = "kalda_partition_log_start_offset"
 	PartitionHighWatermarkOffset = "kalda_partition_high_watermark_offset"
@@ -94,6 +96,8 @@ func table() []row {
 		{RequestMemoryWaitsTotal, counter, "Times that a connection waited for that memory.", nil},
 		{ResponseMemoryBytes, gauge, "Bytes that answers hold, beyond 64 KiB for each connection.", nil},
 		{ResponseMemoryLimitBytes, gauge, "Bytes that they may hold: kalda.queued.max.response.bytes.", nil},
+		{ResponseMemoryWaiting, gauge, "Answers that wait for that memory.", nil},
+		{ResponseMemoryWaitsTotal, counter, "Answers that had to wait for it.", nil},
 
 		{PartitionLogStartOffset, gauge, "First offset that is kept.", partition},
 		{PartitionHighWatermarkOffset, gauge, "End of the committed records.", partition},

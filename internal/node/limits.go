@@ -160,4 +160,7 @@ func (b *Broker) snapshotLimits(emit metrics.Emit) {
 	limit, held := b.limits.answers.Stats()
 	emit(metrics.ResponseMemoryBytes, float64(held))
 	emit(metrics.ResponseMemoryLimitBytes, float64(limit))
+	waiting, waits := b.limits.answers.Waits()
+	emit(metrics.ResponseMemoryWaiting, float64(waiting))
+	emit(metrics.ResponseMemoryWaitsTotal, float64(waits))
 }

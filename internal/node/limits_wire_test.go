@@ -308,6 +308,8 @@ func TestLimitMetrics(t *testing.T) {
 			"kalda_request_memory_waiting":                          0,
 			"kalda_request_memory_waits_total":                      0,
 			"kalda_response_memory_bytes":                           0,
+			"kalda_response_memory_waiting":                         0,
+			"kalda_response_memory_waits_total":                     0,
 			"kalda_response_memory_limit_bytes":                     78 << 20,
 		} {
 			if v, ok := got[name]; !ok || v != want {

@@ -20,6 +20,9 @@ type groupModel struct {
 	// owned says per generation who owns a partition, told what each member was told.
 	owned map[int32]map[string]string
 	told  map[int32]map[string]string
+	// given is what leaders said that members own, by generation and member: a leader may say
+	// it more than once, and the first that was heard counts.
+	given map[int32]map[string][]string
 	// latest is the highest generation that anyone was told.
 	latest int32
 }
@@ -44,6 +47,7 @@ type memberModel struct {
 	instance   *string
 	generation int32
 	leads      []string // the members, if it leads
+	leadsWho   []string // who they are, see who
 	version    int      // of its subscription
 }
 
@@ -69,7 +73,8 @@ func (p *player) group(i int) *groupModel {
 	id := fmt.Sprint("group", i)
 	g := p.groups[id]
 	if g == nil {
-		g = &groupModel{id: id, offsets: map[string]map[int32]int64{}, owned: map[int32]map[string]string{}, told: map[int32]map[string]string{}, latest: -1}
+		g = &groupModel{id: id, offsets: map[string]map[int32]int64{}, owned: map[int32]map[string]string{}, told: map[int32]map[string]string{},
+			given: map[int32]map[string][]string{}, latest: -1}
 		p.groups[id] = g
 		p.awaitCoordinator(g)
 	}
@@ -200,9 +205,14 @@ func (p *player) heardJoin(m *memberModel, f []byte) {
 		p.fail("%s goes back from generation %d to %d", m.group.id, m.group.latest, resp.Generation)
 	}
 	m.state, m.id, m.generation, m.leads = joined, resp.MemberID, resp.Generation, nil
+	m.leadsWho = nil
 	if resp.LeaderID == resp.MemberID && !resp.SkipAssignment {
 		for _, o := range resp.Members {
-			m.leads = append(m.leads, o.MemberID)
+			who := o.MemberID
+			if o.InstanceID != nil {
+				who = "instance " + *o.InstanceID
+			}
+			m.leads, m.leadsWho = append(m.leads, o.MemberID), append(m.leadsWho, who)
 		}
 		if !slices.Contains(m.leads, m.id) {
 			p.fail("%s: the leader %s is not among %v", m.group.id, m.id, m.leads)
@@ -223,6 +233,11 @@ func (p *player) sendSync(m *memberModel) {
 		ga := kmsg.NewSyncGroupRequestGroupAssignment()
 		ga.MemberID, ga.MemberAssignment = id, []byte(strings.Join(gives[i], ","))
 		req.GroupAssignment = append(req.GroupAssignment, ga)
+		if m.group.given[m.generation] == nil {
+			m.group.given[m.generation] = map[string][]string{}
+		}
+		who := m.leadsWho[i]
+		m.group.given[m.generation][who] = append(m.group.given[m.generation][who], string(ga.MemberAssignment))
 	}
 	p.note("%s: %q syncs generation %d and gives %v", m.group.id, m.id, m.generation, gives)
 	p.check(m.line.send(req))
@@ -247,6 +262,9 @@ func (p *player) heardSync(m *memberModel, f []byte) {
 	}
 	if was, ok := g.told[m.generation][m.who()]; ok && was != mine {
 		p.fail("%s, generation %d: %s owned %q and is told %q", g.id, m.generation, m.who(), was, mine)
+	}
+	if given := g.given[m.generation][m.who()]; !slices.Contains(given, mine) && (mine != "" || len(given) > 0) {
+		p.fail("%s, generation %d: %s is told %q, and the leader gave it %q", g.id, m.generation, m.who(), mine, given)
 	}
 	g.told[m.generation][m.who()] = mine
 	g.latest = max(g.latest, m.generation)

@@ -320,7 +320,7 @@ func (p *player) produce() {
 				p.fail("%s with acks=0 is answered (%v), or the connection closed", s.what, ok)
 			}
 			_ = p.main.c.Close()
-			p.main, p.session = p.dial(), nil
+			p.dialMain()
 		default:
 			if s.want != nil {
 				p.fail("%s with acks=0 leaves the connection open", s.what)

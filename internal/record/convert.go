@@ -21,6 +21,20 @@ type Converter struct {
 	comp Compressor
 	// plain holds decompressed bytes, records those that will be compressed, out the result.
 	plain, records, out []byte
+	unpacked            int
+}
+
+// Unpacked is how many bytes the last Convert or CheckRecords decompressed, whether it took
+// them or not: a measure of its work.
+func (c *Converter) Unpacked() int { return c.unpacked }
+
+// decompress fills c.plain.
+func (c *Converter) decompress(codec Codec, src []byte, limit int) (err error) {
+	c.plain, err = c.dec.append(c.plain, codec, src, limit)
+	if c.unpacked = len(c.plain); err != nil {
+		c.unpacked = limit // or less, but that is hard to tell
+	}
+	return err
 }
 
 // Convert checks b as Validate does and returns a batch with the same records in the form t,
@@ -37,6 +51,7 @@ type Converter struct {
 // is not alone, is empty or holds another wrapper is CORRUPT_MESSAGE or INVALID_RECORD.
 func (c *Converter) Convert(b []byte, t Target, v ValidateOptions) (Batch, error) {
 	v.CheckRecords = true
+	c.unpacked = 0
 	c.comp.SetLevels(t.Levels)
 	if t.MaxDecompressed <= 0 || t.MaxDecompressed > MaxDecompressed {
 		t.MaxDecompressed = MaxDecompressed
@@ -70,8 +85,7 @@ func (c *Converter) CheckRecords(b Batch, t Target, v ValidateOptions) error {
 	if t.MaxDecompressed <= 0 || t.MaxDecompressed > MaxDecompressed {
 		t.MaxDecompressed = MaxDecompressed
 	}
-	var err error
-	if c.plain, err = c.dec.append(c.plain, b.Codec(), b.Payload(), t.MaxDecompressed); err != nil {
+	if err := c.decompress(b.Codec(), b.Payload(), t.MaxDecompressed); err != nil {
 		return err
 	}
 	return b.checkRecords(c.plain, &v)
@@ -94,8 +108,7 @@ func (c *Converter) recompress(b []byte, t *Target, v *ValidateOptions) (Batch, 
 			// What is larger could not be stored: there is no need to see all of it.
 			limit = min(limit, max(v.MaxBatchBytes-HeaderLen, 0))
 		}
-		var err error
-		if c.plain, err = c.dec.append(c.plain, src.Codec(), payload, limit); err != nil {
+		if err := c.decompress(src.Codec(), payload, limit); err != nil {
 			return nil, err
 		}
 		payload = c.plain
@@ -186,8 +199,7 @@ func (c *Converter) unwrap(w *message, t *Target) ([]byte, error) {
 		src = c.records
 		fixLZ4Header(src)
 	}
-	var err error
-	if c.plain, err = c.dec.append(c.plain, codec, src, t.MaxDecompressed); err != nil {
+	if err := c.decompress(codec, src, t.MaxDecompressed); err != nil {
 		return nil, err
 	}
 	if len(c.plain) == 0 {

@@ -81,6 +81,8 @@ type Ack struct {
 	Gen  uint32
 	// RefuseZstd is set for Produce versions whose consumers may not know the codec.
 	RefuseZstd bool
+	// Unpacking is of the request that brings the batch.
+	Unpacking *Unpacking
 }
 
 // Append checks the client batch b, stamps it in place and stages it; Write puts it
@@ -98,7 +100,7 @@ func (p *Partition) Append(b []byte, now int64, a Ack) (Appended, error) {
 		return Appended{}, err
 	}
 	if v.RequireKeys && record.Batch(b).Codec() != record.None {
-		if err := p.checkCompressed(b, s, v); err != nil {
+		if err := p.checkCompressed(b, s, v, a.Unpacking); err != nil {
 			return Appended{}, err
 		}
 	}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -131,6 +132,13 @@ func (a *account) give(n int64) {
 	b.serveLocked()
 }
 
+// holds is how many bytes the connection holds.
+func (a *account) holds() int64 {
+	a.b.mu.Lock()
+	defer a.b.mu.Unlock()
+	return a.held
+}
+
 // close gives everything back.
 func (a *account) close() { a.give(math.MaxInt64) }
 
@@ -197,10 +205,25 @@ func (b *Budget) removeLocked(i int) {
 }
 
 // OutputBudget bounds the bytes of answers that all connections hold in memory beyond
-// outputBase each. Nobody waits for it: at the bound a connection starts no request
-// before its own answers are written, and long answers are sent in smaller pieces.
+// outputBase each. At the bound a connection starts no request before its own answers are
+// written, the answers of Fetch are sent in smaller pieces, and other large ones wait in
+// line (wire.Pending.ReserveAnswer) until they fit, or until no more than half is held: so
+// what is held is at most the limit, or half of it and one answer.
 type OutputBudget struct {
 	limit, held atomic.Int64
+	queue       atomic.Int64 // length of mu.waiting, for readers without the lock
+	waits       atomic.Uint64
+
+	mu struct {
+		sync.Mutex
+		waiting []*outputWait // in the order of arrival
+	}
+}
+
+// outputWait is an answer that waits for its bytes.
+type outputWait struct {
+	bytes   int64
+	granted chan struct{} // closed when they are taken
 }
 
 // NewOutputBudget returns a budget of so many bytes; 0 or less is no limit.
@@ -216,16 +239,90 @@ func NewOutputBudget(bytes int64) *OutputBudget {
 // Stats returns what is held now.
 func (b *OutputBudget) Stats() (limit, held int64) { return b.limit.Load(), b.held.Load() }
 
+// Waits returns how many answers wait now, and how many had to since the start.
+func (b *OutputBudget) Waits() (waiting int64, total uint64) { return b.queue.Load(), b.waits.Load() }
+
+// pressed says that somebody waits.
+func (b *OutputBudget) pressed() bool { return b.queue.Load() > 0 }
+
+// add changes what is held. What is given back goes to those who wait.
+func (b *OutputBudget) add(n int64) {
+	b.held.Add(n)
+	if n < 0 && b.pressed() {
+		b.mu.Lock()
+		b.serveLocked()
+		b.mu.Unlock()
+	}
+}
+
+// tryTake takes n bytes, all of them, if nobody has to wait for that.
+func (b *OutputBudget) tryTake(n int64) bool { return !b.pressed() && b.takeIfFits(n) }
+
+func (b *OutputBudget) takeIfFits(n int64) bool {
+	for {
+		held, limit := b.held.Load(), b.limit.Load()
+		if n > limit-held && held > limit/2 {
+			return false
+		}
+		if b.held.CompareAndSwap(held, held+n) {
+			return true
+		}
+	}
+}
+
+// line takes n bytes as soon as they are there; granted is closed then. Call leave with
+// the result if they are not wanted any more.
+func (b *OutputBudget) line(n int64) *outputWait {
+	w := &outputWait{bytes: n, granted: make(chan struct{})}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.mu.waiting = append(b.mu.waiting, w)
+	b.queue.Add(1) // before it looks: whoever gives back later sees it
+	b.waits.Add(1)
+	b.serveLocked()
+	return w
+}
+
+// leave ends the waiting; what was taken in the meantime is given back.
+func (b *OutputBudget) leave(w *outputWait) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i := range b.mu.waiting {
+		if b.mu.waiting[i] == w {
+			b.removeLocked(i)
+			b.serveLocked() // it may have been all that the next ones waited for
+			return
+		}
+	}
+	b.held.Add(-w.bytes)
+	b.serveLocked()
+}
+
+func (b *OutputBudget) serveLocked() {
+	for len(b.mu.waiting) > 0 && b.takeIfFits(b.mu.waiting[0].bytes) {
+		close(b.mu.waiting[0].granted)
+		b.removeLocked(0)
+	}
+}
+
+func (b *OutputBudget) removeLocked(i int) {
+	b.mu.waiting = slices.Delete(b.mu.waiting, i, i+1)
+	b.queue.Add(-1)
+}
+
 func (b *OutputBudget) full() bool  { return b.held.Load() >= b.limit.Load() }
 func (b *OutputBudget) tight() bool { return b.held.Load() > b.limit.Load()/2 }
 
-// reserve takes up to n bytes and returns how many.
-func (b *OutputBudget) reserve(n int64) int64 {
-	for {
+// spare takes n bytes if they are there and nobody waits for them.
+func (b *OutputBudget) spare(n int64) bool {
+	for !b.pressed() {
 		held := b.held.Load()
-		got := min(n, max(b.limit.Load()-held, 0))
-		if b.held.CompareAndSwap(held, held+got) {
-			return got
+		if n > b.limit.Load()-held {
+			return false
+		}
+		if b.held.CompareAndSwap(held, held+n) {
+			return true
 		}
 	}
+	return false
 }

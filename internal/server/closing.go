@@ -169,8 +169,16 @@ func (l *closeLog) line(msg, source string, remote net.Addr, clientID string, wh
 	hidden := entry.hidden
 	entry.at, entry.hidden = now, 0
 	l.mu.Unlock()
-	l.logger.Warn(msg, "remote", remote, "client_id", clientID, "class", why.reason.String(),
+	l.logger.Warn(msg, "remote", text(remote), "client_id", clientID, "class", why.reason.String(),
 		"reason", why.text, "not_logged", hidden)
+}
+
+// text is an address as people write it: a handler that writes JSON would print its fields.
+func text(a net.Addr) string {
+	if a == nil {
+		return ""
+	}
+	return a.String()
 }
 
 // sweepLocked forgets sources that may log again, at most once a second because it

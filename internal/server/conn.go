@@ -288,6 +288,9 @@ func (c *conn) drain() *closing {
 	if why := c.wc.CloseReason; why != "" {
 		return &closing{CloseByHandler, why}
 	}
+	if c.holds() {
+		c.yieldInput()
+	}
 	c.queue.Lock()
 	c.sendLocked()
 	c.queue.Unlock()

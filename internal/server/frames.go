@@ -203,7 +203,7 @@ func (f *frames) badSize(size int) *closing {
 		case start[0] == 0x16 && start[1] == 3 && start[2] <= 4:
 			return &closing{CloseTLS, "a TLS handshake came to a plaintext port: set security.protocol=PLAINTEXT in the client or connect to a TLS listener"}
 		case size > f.firstBytes && size <= f.maxBytes:
-			return &closing{CloseBadFrame, fmt.Sprintf("the first request claims %d bytes and is none that this listener serves (limit %d)", size, f.firstBytes)}
+			return &closing{CloseBadFrame, fmt.Sprintf("the first request claims %d bytes and is none that this listener serves: kalda.connections.first.request.max.bytes=%d", size, f.firstBytes)}
 		}
 	}
 	if size > f.maxBytes {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -16,6 +17,11 @@ const (
 	// probeEvery is how often a connection that waits for the budget looks whether its
 	// client is still there.
 	probeEvery = time.Second
+	// answerProbes is how many of those, and the one at its beginning, an answer may wait for
+	// its memory while the memory of its request is waited for by others; none if that is a
+	// muchHeld part of all.
+	answerProbes = 2
+	muchHeld     = 8
 	// stepBase and stepHeld are what an incomplete request must bring within RequestStall:
 	// one that fits in the small buffer, and one that holds a part of the budget.
 	stepBase, stepHeld = 4 << 10, 64 << 10
@@ -46,6 +52,10 @@ func (c *conn) room() ([]byte, *closing) {
 	}
 	buf := f.space()
 	if len(buf) == 0 {
+		// Memory that others may want is not taken for a request that cannot start anyhow.
+		if why := c.ownOutput(); why != nil {
+			return nil, why
+		}
 		n := f.needs() - f.allowed
 		if why := c.take(int64(n), f.missing()); why != nil {
 			return nil, why
@@ -57,6 +67,18 @@ func (c *conn) room() ([]byte, *closing) {
 	return buf, nil
 }
 
+// yieldInput gives a large read buffer back before answers are written that the client may
+// leave unread for long, and whenever memory is short: the requests in it are done.
+func (c *conn) yieldInput() {
+	c.queue.Lock()
+	long := c.queue.outBytes > outputBase
+	c.queue.Unlock()
+	if long || c.srv.o.Requests.tight() {
+		c.frames.shrink()
+		c.settleInput()
+	}
+}
+
 // settleInput gives back what the read buffer does not take any more.
 func (c *conn) settleInput() {
 	if is := max(len(c.frames.buf), aheadBytes); is < c.frames.allowed {
@@ -65,13 +87,72 @@ func (c *conn) settleInput() {
 	}
 }
 
-// take waits for n bytes of the budget. Answers are written meanwhile, and the end of the
-// connection is noticed: its own, the server's, and the client's if the bytes that are
-// missing cannot come any more.
+// ownOutput waits until the client has read enough of its answers for another request.
+func (c *conn) ownOutput() *closing {
+	q := &c.queue
+	q.Lock()
+	defer q.Unlock()
+	for !c.outputLocked() {
+		if why := c.overLocked(); why != nil {
+			return why
+		}
+		if !c.sendLocked() {
+			c.waitLocked()
+		}
+	}
+	return nil
+}
+
+// take waits for n bytes of the budget of requests.
 func (c *conn) take(n int64, missing int) *closing {
 	if c.mem.tryTake(n) {
 		return nil
 	}
+	lined := false
+	why := c.await(func() <-chan struct{} { lined = true; return c.mem.line(n) }, missing, nil)
+	if why != nil && lined {
+		c.mem.leave()
+	}
+	return why
+}
+
+// takeOutput waits for n bytes of the budget of answers. While it does, it must not keep
+// the memory of its request from others for long.
+func (c *conn) takeOutput(n int64) *closing {
+	out := c.srv.o.Answers
+	if out.tryTake(n) {
+		return nil
+	}
+	in := c.srv.o.Requests
+	waited := 0
+	giveUp := func() *closing {
+		held := c.mem.holds()
+		if !in.pressed() || held == 0 {
+			waited = 0
+			return nil
+		}
+		if waited++; waited <= answerProbes && held < in.limit.Load()/muchHeld {
+			return nil
+		}
+		return &closing{CloseLimit, fmt.Sprintf("an answer of about %d bytes waits for memory, and its request holds %d that others wait for: kalda.queued.max.response.bytes=%d, queued.max.request.bytes=%d",
+			n, held, out.limit.Load(), in.limit.Load())}
+	}
+	if why := giveUp(); why != nil {
+		return why
+	}
+	var w *outputWait
+	why := c.await(func() <-chan struct{} { w = out.line(n); return w.granted }, 0, giveUp)
+	if why != nil && w != nil {
+		out.leave(w)
+	}
+	return why
+}
+
+// await sleeps until the channel that line returns is closed. Answers are written
+// meanwhile, and the end of the connection is noticed: its own, the server's, and the
+// client's if the bytes that are missing cannot come any more. giveUp, if not nil, is asked
+// at each probeEvery.
+func (c *conn) await(line func() <-chan struct{}, missing int, giveUp func() *closing) *closing {
 	q := &c.queue
 	alarm := make(chan struct{}, 1)
 	q.Lock()
@@ -86,10 +167,7 @@ func (c *conn) take(n int64, missing int) *closing {
 		c.wakeWriterLocked()
 	}
 	q.Unlock()
-	why = c.waitInLine(c.mem.line(n), alarm, missing)
-	if why != nil {
-		c.mem.leave()
-	}
+	why = c.waitInLine(line(), alarm, missing, giveUp)
 	c.now = c.srv.o.Clock.Boot()
 	q.Lock()
 	q.alarm, q.reader = nil, before
@@ -97,7 +175,7 @@ func (c *conn) take(n int64, missing int) *closing {
 	return why
 }
 
-func (c *conn) waitInLine(granted, alarm <-chan struct{}, missing int) *closing {
+func (c *conn) waitInLine(granted, alarm <-chan struct{}, missing int, giveUp func() *closing) *closing {
 	probe := time.NewTicker(probeEvery)
 	defer probe.Stop()
 	for {
@@ -115,29 +193,79 @@ func (c *conn) waitInLine(granted, alarm <-chan struct{}, missing int) *closing 
 			if peerGone(c.nc, missing) {
 				return &closing{reason: CloseByClient}
 			}
+			if giveUp != nil {
+				if why := giveUp(); why != nil {
+					return why
+				}
+			}
 		}
 	}
 }
 
-// Reserve implements wire.Memory: the decoded request takes so many bytes until it is
-// answered. It runs within Handle.
+// Reserve implements wire.Memory: the decoded request takes so many bytes until its answer
+// is encoded. It runs within Handle.
 func (s *slot) Reserve(_ *wire.Pending, bytes int) error {
 	if bytes <= outputBase {
 		return nil
 	}
 	c := s.c
 	if why := c.take(int64(bytes), 0); why != nil {
-		c.queue.Lock()
-		if c.queue.broken == nil {
-			c.queue.broken = why
-		}
-		c.queue.Unlock()
-		return fmt.Errorf("the connection ended while the request waited for memory")
+		return c.endsWaiting(why)
 	}
 	c.queue.Lock()
 	s.mem += int64(bytes)
 	c.queue.Unlock()
 	return nil
+}
+
+// endsWaiting notes that the connection ends while a request of it waits for memory.
+func (c *conn) endsWaiting(why *closing) error {
+	c.queue.Lock()
+	defer c.queue.Unlock()
+	if c.queue.broken == nil {
+		c.queue.broken = why
+	}
+	return errors.New("the connection ended while the request waited for memory")
+}
+
+// Release implements wire.Memory.
+func (s *slot) Release(*wire.Pending) {
+	s.c.queue.Lock()
+	defer s.c.queue.Unlock()
+	s.giveMem()
+}
+
+// giveMem gives back what the decoded request took.
+func (s *slot) giveMem() {
+	if s.mem > 0 {
+		s.c.mem.give(s.mem)
+		s.mem = 0
+	}
+}
+
+// ReserveAnswer implements wire.Memory: the answer will take about so many bytes. It runs within Handle.
+func (s *slot) ReserveAnswer(_ *wire.Pending, bytes int) error {
+	n := bytes - outputBase
+	if n <= 0 {
+		return nil
+	}
+	c := s.c
+	if why := c.takeOutput(int64(n)); why != nil {
+		return c.endsWaiting(why)
+	}
+	c.queue.Lock()
+	s.reserved += n
+	c.queue.Unlock()
+	return nil
+}
+
+// unreserve turns what ReserveAnswer took into what the answer takes; its
+// bytes are counted by then.
+func (q *queue) unreserve(s *slot) {
+	if s.reserved > 0 {
+		q.output.add(int64(-s.reserved))
+		s.reserved = 0
+	}
 }
 
 // settleOutput tells the budget what whole answers and kept buffers take.
@@ -147,7 +275,7 @@ func (q *queue) settleOutput() {
 		want = int64(n+outputStep-1) / outputStep * outputStep
 	}
 	if want != q.charged {
-		q.output.held.Add(want - q.charged)
+		q.output.add(want - q.charged)
 		q.charged = want
 	}
 }

@@ -185,7 +185,7 @@ func (h *reserving) Handle(p *wire.Pending) wire.Outcome {
 	return h.scripted.Handle(p)
 }
 
-// What a decoded request takes is held until its answer is written.
+// What a decoded request takes is held until its answer is encoded.
 func TestDecodedRequestsAreHeld(t *testing.T) {
 	h := &reserving{newScripted(), 300 << 10}
 	pressed(t, Options{Handler: h}, 0, func(r *rig) {

@@ -27,8 +27,10 @@ type slot struct {
 	// state is guarded by conn.mu; once the slot is taken out of the queue it belongs to
 	// whoever holds the sending token.
 	state slotState
-	// mem is what the request holds of the budget of requests. Guarded by the queue's lock.
-	mem int64
+	// mem is what the request holds of the budget of requests, reserved what ReserveAnswer
+	// took of that of answers. Guarded by the queue's lock.
+	mem      int64
+	reserved int
 }
 
 // elsewhere is how many bytes of the answer its stream gives.
@@ -163,7 +165,9 @@ func (q *queue) complete(s *slot) {
 		q.answered(s.produce())
 		q.outBytes += len(s.p.Resp)
 		q.elsewhere += s.elsewhere()
+		s.giveMem() // the request is of no use any more, however slowly the client reads
 		q.settleOutput()
+		q.unreserve(s)
 	}
 }
 
@@ -194,10 +198,8 @@ func (q *queue) take(batch []*slot) []*slot {
 // free makes s available for a later request.
 func (q *queue) free(s *slot) {
 	s.state = slotFree
-	if s.mem > 0 {
-		s.c.mem.give(s.mem)
-		s.mem = 0
-	}
+	q.unreserve(s)
+	s.giveMem()
 	if c := cap(s.p.Resp); c > keepRespBytes || q.spareBytes+c > keepSpareBytes || q.spareBytes+c > outputBase && q.output.tight() {
 		s.p.Resp = nil
 	}

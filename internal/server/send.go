@@ -21,6 +21,9 @@ const (
 	// portionBytes is what must get through within WriteStall, so the slowest reader that
 	// is served takes 17 KiB per second.
 	portionBytes = 1 << 20
+	// pressedPortion is what must get through within a pressPart of WriteStall while others
+	// wait for the memory of answers: 51 KiB per second as it stands.
+	pressedPortion = 512 << 10
 )
 
 // packs are shared by all connections: only a connection that writes needs one.
@@ -33,6 +36,10 @@ type sender struct {
 	bufs    net.Buffers   // what a writev is given
 	writeBy time.Duration // the write deadline that is set, in Clock.Boot; 0: none
 	unsent  []*slot       // not encoded because a write failed
+	// stall is how long the last write could take, pressed that this was less than
+	// WriteStall because others wait for memory.
+	stall   time.Duration
+	pressed bool
 }
 
 // sendLocked takes the sending token if it is free and the head of the queue has its
@@ -61,7 +68,8 @@ func (c *conn) transmit() *closing {
 	q := &c.queue
 	for batch := c.send.batch; len(batch) > 0; {
 		n, total, elsewhere := 0, 0, 0
-		encodedProduce, encodedOther, encodedBytes, encodedElsewhere := 0, 0, 0, 0
+		encodedProduce, encodedOther, encodedBytes, encodedElsewhere, encodedReserved := 0, 0, 0, 0, 0
+		encodedMem := int64(0)
 		for n < len(batch) && total+elsewhere < c.srv.o.OutputBytes {
 			s := batch[n]
 			if s.state == slotReady {
@@ -69,6 +77,9 @@ func (c *conn) transmit() *closing {
 				s.state = slotWhole
 				encodedBytes += len(s.p.Resp)
 				encodedElsewhere += s.elsewhere()
+				encodedReserved += s.reserved // nobody else looks at a slot that was taken
+				encodedMem += s.mem
+				s.reserved, s.mem = 0, 0
 				if s.produce() {
 					encodedProduce++
 				} else {
@@ -88,6 +99,12 @@ func (c *conn) transmit() *closing {
 			q.outBytes += encodedBytes
 			q.elsewhere += encodedElsewhere
 			q.settleOutput()
+			if encodedReserved > 0 {
+				q.output.add(int64(-encodedReserved))
+			}
+			if encodedMem > 0 {
+				c.mem.give(encodedMem)
+			}
 			q.wakeReader()
 			q.Unlock()
 		}
@@ -126,13 +143,19 @@ func (c *conn) transmit() *closing {
 	return nil
 }
 
-// armWrite gives the next write at least WriteStall. The deadline is moved only when it
-// comes too near, which spares most writes the call.
-func (c *conn) armWrite(now time.Duration) {
-	stall := c.srv.o.WriteStall
-	if c.send.writeBy >= now+stall {
-		return
+// armWrite gives the next write, of n bytes, at least WriteStall; less if others wait for
+// what they take. The deadline is moved only when it comes too near, or is too far then,
+// which spares most writes the call. It returns how many bytes must get through by then.
+func (c *conn) armWrite(now time.Duration, n int) (portion int) {
+	stall, portion := c.srv.o.WriteStall, portionBytes
+	pressed := n > outputBase && c.srv.o.Answers.pressed()
+	if pressed {
+		stall, portion = stall/pressPart, pressedPortion
 	}
+	if late := c.send.writeBy > now+stall+stall/4; c.send.writeBy >= now+stall && !(pressed && late) {
+		return portion
+	}
+	c.send.stall, c.send.pressed = stall, pressed
 	c.send.writeBy = now + stall + stall/4
 	_ = c.nc.SetWriteDeadline(time.Now().Add(c.send.writeBy - now))
 	c.queue.Lock()
@@ -141,17 +164,22 @@ func (c *conn) armWrite(now time.Duration) {
 	if stopping { // shutdown may have set its own before ours
 		_ = c.nc.SetWriteDeadline(time.Now().Add(c.srv.o.ShutdownGrace))
 	}
+	return portion
 }
 
 // writeFailedLocked says why a write failed.
 func (c *conn) writeFailedLocked(err error, left int) *closing {
+	q := &c.queue
 	switch {
-	case c.queue.stopping:
+	case q.stopping:
 		return &closing{reason: CloseShutdown}
 	case errors.Is(err, errStream):
 		return &closing{CloseByHandler, err.Error()}
+	case errors.Is(err, os.ErrDeadlineExceeded) && c.send.pressed:
+		return &closing{CloseStalled, fmt.Sprintf("the client took too little of %d bytes of answers within %v, and others wait for their memory: kalda.queued.max.response.bytes=%d, kalda.connections.response.stall.ms=%d",
+			left, c.send.stall, q.output.limit.Load(), c.srv.o.WriteStall.Milliseconds())}
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return &closing{CloseStalled, fmt.Sprintf("the client took nothing of %d bytes of answers for %v", left, c.srv.o.WriteStall)}
+		return &closing{CloseStalled, fmt.Sprintf("the client took nothing of %d bytes of answers within kalda.connections.response.stall.ms=%d", left, c.srv.o.WriteStall.Milliseconds())}
 	}
 	return &closing{reason: CloseByClient}
 }
@@ -214,24 +242,28 @@ func (c *conn) write(slots []*slot) (written int, err error) {
 func (c *conn) writeVec(vec [][]byte) (written int, err error) {
 	c.send.vec = vec // keeps what append grew
 	defer clear(vec)
+	all := 0
+	for _, b := range vec {
+		all += len(b)
+	}
 	for len(vec) > 0 {
-		c.armWrite(c.srv.o.Clock.Boot())
+		portion := c.armWrite(c.srv.o.Clock.Boot(), all)
 		n, total := 0, 0
-		for n < len(vec) && total+len(vec[n]) <= portionBytes {
+		for n < len(vec) && total+len(vec[n]) <= portion {
 			total += len(vec[n])
 			n++
 		}
 		switch {
 		case n == 0: // the first alone is too large
-			k, err := c.nc.Write(vec[0][:portionBytes])
-			written += k
+			k, err := c.nc.Write(vec[0][:portion])
+			written, all = written+k, all-k
 			if err != nil {
 				return written, err
 			}
-			vec[0] = vec[0][portionBytes:]
+			vec[0] = vec[0][portion:]
 		case n == 1:
 			k, err := c.socket.Write(vec[0])
-			written += k
+			written, all = written+k, all-k
 			if err != nil {
 				return written, err
 			}
@@ -239,7 +271,7 @@ func (c *conn) writeVec(vec [][]byte) (written int, err error) {
 		default:
 			c.send.bufs = vec[:n:n]
 			k, err := c.send.bufs.WriteTo(c.nc)
-			written += int(k)
+			written, all = written+int(k), all-int(k)
 			if err != nil {
 				return written, err
 			}

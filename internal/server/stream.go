@@ -23,13 +23,12 @@ var errStream = errors.New("an answer could not be read to its end")
 func (c *conn) stream(s *slot) (written int, err error) {
 	var buf []byte
 	budget := c.queue.output
-	if got := budget.reserve(pieceBytes); got == pieceBytes {
+	if budget.spare(pieceBytes) {
 		piece := pieces.Get().(*[pieceBytes]byte)
 		defer pieces.Put(piece)
-		defer budget.held.Add(-pieceBytes)
+		defer budget.add(-pieceBytes)
 		buf = piece[:]
 	} else {
-		budget.held.Add(-got)
 		pack := packs.Get().(*[packBytes]byte)
 		defer packs.Put(pack)
 		buf = pack[:]

@@ -146,8 +146,13 @@ func (p *Pending) Complete() { p.queue.Ready(p) }
 // Memory is implemented by a Queue that keeps account of memory.
 type Memory interface {
 	// Reserve waits until bytes of memory may be taken for the decoded form of p; they are
-	// given back with the answer. An error means that the connection is over.
+	// given back when the answer is encoded. An error means that the connection is over.
 	Reserve(p *Pending, bytes int) error
+	// Release gives back what Reserve took.
+	Release(p *Pending)
+	// ReserveAnswer waits until the answer of p may take about so many bytes. An error means
+	// that the connection is over.
+	ReserveAnswer(p *Pending, bytes int) error
 }
 
 // Reserve waits until the decoded form of the request may take so many bytes. Only Handle
@@ -155,6 +160,25 @@ type Memory interface {
 func (p *Pending) Reserve(bytes int) error {
 	if m, ok := p.queue.(Memory); ok {
 		return m.Reserve(p, bytes)
+	}
+	return nil
+}
+
+// Release gives back what Reserve took. A handler that parks a request and keeps nothing of
+// it, or accounts for what it keeps elsewhere, calls it before Handle returns.
+func (p *Pending) Release() {
+	if m, ok := p.queue.(Memory); ok {
+		m.Release(p)
+	}
+}
+
+// ReserveAnswer waits until the answer may take about so many bytes, with what it is made
+// of; they are held until it is encoded, and then what it has become until it is sent. It
+// is for answers that cannot be made smaller. Only Handle may call it, once. After an
+// error the request must be answered with CloseConn.
+func (p *Pending) ReserveAnswer(bytes int) error {
+	if m, ok := p.queue.(Memory); ok {
+		return m.ReserveAnswer(p, bytes)
 	}
 	return nil
 }
