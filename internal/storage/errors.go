@@ -35,6 +35,9 @@ var (
 	ErrMagic = errors.New("not a record batch of format v2")
 	// ErrChecksum: the CRC32C does not fit.
 	ErrChecksum = errors.New("checksum does not fit")
+	// ErrRange: an offset is further from its segment's base than an index entry can say, so
+	// it was never written there.
+	ErrRange = errors.New("an offset lies beyond what its segment can hold")
 	// ErrOrder: offsets or leader epochs run backwards.
 	ErrOrder = errors.New("offsets or leader epochs run backwards")
 	// ErrSums: the batch headers are not those that were appended.

@@ -292,6 +292,7 @@ func TestTornTails(t *testing.T) {
 		{"flip in the middle", func(f vfs.File, size, last int64) { _, _ = f.WriteAt([]byte{0xff}, size-2*last-3) }, 3, ErrChecksum, true},
 		{"impossible length", func(f vfs.File, size, last int64) { _, _ = f.WriteAt([]byte{0, 0, 0, 3}, size-last+8) }, 1, ErrLength, false},
 		{"old magic", func(f vfs.File, size, last int64) { _, _ = f.WriteAt([]byte{1}, size-last+16) }, 1, ErrMagic, false},
+		{"offset far ahead", func(f vfs.File, size, last int64) { _, _ = f.WriteAt([]byte{0, 1}, size-last) }, 1, ErrRange, true},
 		{"offset runs back", func(f vfs.File, size, last int64) { _, _ = f.WriteAt(make([]byte, 8), size-last) }, 1, ErrOrder, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {

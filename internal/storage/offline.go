@@ -121,6 +121,8 @@ func VerifySegment(fsys vfs.FS, logPath string) (SegmentReport, error) {
 			r.Problems = append(r.Problems, Problem{Path: logPath, Position: b.Position, Err: ErrChecksum})
 		case b.Batch.BaseOffset() < r.Next, b.Batch.LeaderEpoch() < epoch:
 			r.Problems = append(r.Problems, Problem{Path: logPath, Position: b.Position, Err: ErrOrder})
+		case !(&segment{base: base}).holds(b.Batch):
+			r.Problems = append(r.Problems, Problem{Path: logPath, Position: b.Position, Err: ErrRange})
 		}
 		if r.Batches == 0 {
 			r.First = b.Batch.BaseOffset()

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math"
 	"slices"
 
 	"github.com/kalda-io/kalda/internal/model"
@@ -24,7 +23,7 @@ func (l *Log) mustRoll(b record.Batch) bool {
 	if s.size+staged == 0 {
 		return false
 	}
-	if s.size+staged+int64(len(b)) > l.opts.SegmentBytes || b.LastOffset()-s.base > math.MaxInt32 {
+	if s.size+staged+int64(len(b)) > l.opts.SegmentBytes || !s.holds(b) {
 		return true
 	}
 	// Staged batches get their index entries when they are written; count one each

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"hash/crc32"
 	"io"
+	"math"
 
 	"github.com/kalda-io/kalda/internal/record"
 )
@@ -67,6 +68,13 @@ func (w *walker) header(pos int64) (record.Batch, error) {
 	return b, nil
 }
 
+// holds says whether the offsets of b can lie in the segment: its indexes count from the
+// base in 32 bits, and Append rolls before that is not enough. The sum of offset and delta
+// may have run over.
+func (s *segment) holds(b record.Batch) bool {
+	return uint64(b.LastOffset()-s.base) <= math.MaxInt32
+}
+
 func (w *walker) fill(pos int64) error {
 	want := int64(len(w.buf))
 	if w.big {
@@ -110,7 +118,7 @@ func checksum(b []byte) uint32 { return crc32.Checksum(b, castagnoli()) }
 
 // isDamage tells content that is no batch from errors of the disk.
 func isDamage(err error) bool {
-	for _, e := range []error{ErrTorn, ErrLength, ErrMagic, ErrZeros, ErrChecksum, ErrOrder} {
+	for _, e := range []error{ErrTorn, ErrLength, ErrMagic, ErrZeros, ErrChecksum, ErrOrder, ErrRange} {
 		if errors.Is(err, e) {
 			return true
 		}

@@ -275,6 +275,9 @@ func (l *Log) scanSegment(s *segment, found int64, buf []byte, r *Recovery) (who
 			if b, err = w.header(s.size); err == nil && (b.BaseOffset() < l.end || b.LeaderEpoch() < l.epochs.latest()) {
 				err = ErrOrder
 			}
+			if err == nil && !s.holds(b) {
+				err = ErrRange
+			}
 		}
 		if errors.Is(err, ErrZeros) {
 			rest, zerr := zeroFrom(h.f, s.size, found, buf)
@@ -313,7 +316,7 @@ func (l *Log) scanSegment(s *segment, found int64, buf []byte, r *Recovery) (who
 // the bad one means that the bad one was good once.
 func (l *Log) judgeTail(w *walker, pos, found int64, reason error) (damaged bool, err error) {
 	switch {
-	case errors.Is(reason, ErrOrder):
+	case errors.Is(reason, ErrOrder), errors.Is(reason, ErrRange):
 		return true, nil
 	case !errors.Is(reason, ErrChecksum):
 		return false, nil
