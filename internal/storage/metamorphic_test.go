@@ -213,8 +213,13 @@ func FuzzRecover(f *testing.F) {
 				}
 				for len(b) > 0 {
 					batch, rest, err := record.Split(b)
-					if err != nil || batch.BaseOffset() <= last && point == 0 {
-						t.Fatalf("served %v behind %d, %v", batch.BaseOffset(), last, err)
+					switch {
+					case err != nil && point > 0:
+						return nil // taken on trust
+					case err != nil:
+						t.Fatalf("served what is no batch behind %d: %v", last, err)
+					case batch.BaseOffset() <= last && point == 0:
+						t.Fatalf("served %v behind %d", batch.BaseOffset(), last)
 					}
 					if point == 0 && !batch.CheckCRC() {
 						t.Fatal("served a batch with a bad checksum")
