@@ -2,107 +2,165 @@ package density
 
 import (
 	"context"
-	"fmt"
-	"math"
-	"slices"
-	"sync"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kmsg"
 	"golang.org/x/sync/errgroup"
 )
 
 const (
-	// dialers open the idle connections.
-	dialers = 16
 	// bufferTime is how long a connection keeps its large buffers, and a little more.
 	bufferTime = 20 * time.Second
 	goalConn   = 40 << 10
 	goalP99    = 1.10
+	// sliceTime is how long the load stays with one node: a few requests of each connection.
+	sliceTime = 100 * time.Millisecond
+	// settleTime lets a node see connections go, and collect them.
+	settleTime = 3 * time.Second
 )
 
 // Connections measures what idle connections cost, in memory and for active ones.
+//
+// What a machine does beside the measurement changes a 99th percentile by far more than a
+// tenth within seconds, so two nodes run side by side: one holds the idle connections, the
+// other none. Slices of a tenth of a second of the same load alternate between them (A B,
+// B A, A B, ...); the slices of RoundTime are a round of each, and two such rounds, which
+// went through the same disturbances, give one ratio. Halfway the nodes change roles, so
+// that what one of them is by chance cancels out. No round is dropped. Before that both
+// are compared without idle connections, which shows what the method can tell apart. The
+// CPU time of both nodes is compared as well: noise hardly touches it.
+//
+// (Tried before: rounds of five seconds on one node, opening and closing the connections in
+// between; then alternating rounds of a second. Both left more noise than a tenth.)
+//
+// The idle connections are held by a process of their own: their cost on the client's side
+// is not that of the load generator.
 func Connections(ctx context.Context, o Options) (figs []Figure, err error) {
-	dir, remove, err := o.tempDir()
-	if err != nil {
-		return nil, err
-	}
-	defer remove()
-	n, err := o.start(ctx, dir)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { n.Kill() }()
-	c, err := dial(n.Addr)
-	if err != nil {
-		return nil, err
-	}
-	err = c.create([]string{"active"}, o.Active)
-	_ = c.Close()
-	if err != nil {
-		return nil, err
-	}
-	if _, err := o.active(ctx, n); err != nil { // warm
-		return nil, err
-	}
-	before, err := o.connMemory(ctx, n)
-	if err != nil {
-		return nil, err
-	}
-	var with, without []time.Duration
-	for round := range o.Rounds {
-		p99, err := o.active(ctx, n)
+	var nodes [2]*node
+	var loads [2]*load
+	for i := range nodes {
+		dir, remove, err := o.tempDir()
 		if err != nil {
 			return nil, err
 		}
-		without = append(without, p99)
-		idle, err := o.open(ctx, n)
+		defer remove()
+		n, err := o.start(ctx, dir)
 		if err != nil {
 			return nil, err
 		}
-		if round == 0 {
-			o.Log("%d idle connections are open", len(idle))
-			after, err := o.connMemory(ctx, n)
+		defer n.Kill()
+		nodes[i] = n
+		if loads[i], err = o.dialActive(n); err != nil {
+			return nil, err
+		}
+		defer loads[i].close()
+		if _, err := loads[i].run(ctx, 2*o.RoundTime); err != nil { // warm
+			return nil, err
+		}
+	}
+	before, err := o.connMemory(ctx, nodes[0])
+	if err != nil {
+		return nil, err
+	}
+	null, err := o.pairs(ctx, nodes, loads, 0, o.Rounds/2)
+	if err != nil {
+		return nil, err
+	}
+	var idle sides
+	for with := range nodes {
+		h, err := o.hold(ctx, nodes[with])
+		if err != nil {
+			return nil, err
+		}
+		o.Log("node %d holds %d idle connections", with, o.Idle)
+		if with == 0 {
+			after, err := o.connMemory(ctx, nodes[0])
 			if err != nil {
+				h.letGo()
 				return nil, err
 			}
 			per := func(a, b float64) float64 { return (a - b) / float64(o.Idle) }
 			figs = append(figs,
 				Figure{"idle connections", "live heap each", per(after.heap, before.heap), "B", 0},
 				Figure{"idle connections", "resident each", per(after.resident, before.resident), "B", goalConn})
-		}
-		if p99, err = o.active(ctx, n); err != nil {
+		} else if err := pause(ctx, bufferTime); err != nil {
+			h.letGo()
 			return nil, err
 		}
-		with = append(with, p99)
-		for _, c := range idle {
-			_ = c.Close()
+		half, err := o.pairs(ctx, nodes, loads, with, (o.Rounds+1-with)/2)
+		h.letGo()
+		if err != nil {
+			return nil, err
 		}
-		o.Log("round %d: p99 %v without, %v with", round+1, without[round], with[round])
-		select {
-		case <-time.After(2 * time.Second): // the node sees them go
-		case <-ctx.Done():
-			return nil, ctx.Err()
+		idle.add(half)
+		if err := pause(ctx, settleTime); err != nil {
+			return nil, err
 		}
 	}
-	ratios := make([]float64, len(with))
-	for i := range with {
-		ratios[i] = float64(with[i]) / float64(without[i])
+	c, r := null.compare(), idle.compare()
+	o.Log("no idle connections on either side: ratio %.3f, 95%% within %.3f to %.3f", c.ratio, c.low, c.high)
+	o.Log("idle connections on one side: ratio %.3f, 95%% within %.3f to %.3f", r.ratio, r.low, r.high)
+	return append(figs,
+		Figure{"active connections", "p99 of all rounds without idle ones", millis(r.without), "ms", 0},
+		Figure{"active connections", "p99 of all rounds with idle ones", millis(r.with), "ms", 0},
+		Figure{"active connections", "p99 with over without, median of pairs", r.ratio, "", goalP99},
+		Figure{"active connections", "- from (95 % of such medians)", r.low, "", 0},
+		Figure{"active connections", "- to", r.high, "", 0},
+		Figure{"active connections", "node's CPU with over without", idle.cpuWith / idle.cpuWithout, "", 0},
+		Figure{"two nodes without idle ones", "node's CPU, one over the other", null.cpuWith / null.cpuWithout, "", 0},
+		Figure{"two nodes without idle ones", "p99 of one over the other, median of pairs", c.ratio, "", 0},
+		Figure{"two nodes without idle ones", "- from (95 % of such medians)", c.low, "", 0},
+		Figure{"two nodes without idle ones", "- to", c.high, "", 0}), nil
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	slices.Sort(ratios)
-	figs = append(figs,
-		Figure{"active connections", "p99 without", millis(quantile(without, 0.5)), "ms", 0},
-		Figure{"active connections", "p99 with idle ones", millis(quantile(with, 0.5)), "ms", 0},
-		Figure{"active connections", "ratio, median of rounds", math.Round(ratios[len(ratios)/2]*1000) / 1000, "", goalP99})
-	return figs, nil
+}
+
+// pairs runs pairs of rounds; loads[with] counts as the side with the idle connections.
+func (o *Options) pairs(ctx context.Context, nodes [2]*node, loads [2]*load, with, pairs int) (s sides, err error) {
+	var began [2]float64
+	for side, n := range nodes {
+		if began[side], err = n.CPU(); err != nil {
+			return s, err
+		}
+	}
+	for i := range pairs {
+		var got [2][]time.Duration
+		for slice := range 2 * max(1, int(o.RoundTime/sliceTime)) {
+			side := (slice + slice/2 + i) % 2 // A B, B A, A B: what drifts meets both alike
+			took, err := loads[side].run(ctx, sliceTime)
+			if err != nil {
+				return s, err
+			}
+			got[side] = append(got[side], took...)
+		}
+		s.pair(got[with], got[1-with])
+		o.Log("pair %d: p99 %v with, %v without", i+1, quantile(got[with], 0.99).Round(time.Microsecond),
+			quantile(got[1-with], 0.99).Round(time.Microsecond))
+	}
+	for side, n := range nodes {
+		used, err := n.CPU()
+		if err != nil {
+			return s, err
+		}
+		if side == with {
+			s.cpuWith += used - began[side]
+		} else {
+			s.cpuWithout += used - began[side]
+		}
+	}
+	return s, nil
 }
 
 // connMemory waits until connections gave their large buffers back, and measures.
 func (o *Options) connMemory(ctx context.Context, n *node) (held, error) {
-	select {
-	case <-time.After(bufferTime):
-	case <-ctx.Done():
-		return held{}, ctx.Err()
+	if err := pause(ctx, bufferTime); err != nil {
+		return held{}, err
 	}
 	m, err := n.Memory()
 	if err != nil {
@@ -113,81 +171,76 @@ func (o *Options) connMemory(ctx context.Context, n *node) (held, error) {
 	return held{heap: heap, resident: float64(m.Resident)}, err
 }
 
-// open opens the idle connections; each asks what every client asks first.
-func (o *Options) open(ctx context.Context, n *node) ([]*conn, error) {
-	all := make([]*conn, o.Idle)
-	g, ctx := errgroup.WithContext(ctx)
-	for d := range dialers {
-		g.Go(func() error {
-			for i := d; i < len(all); i += dialers {
-				if ctx.Err() != nil {
-					return ctx.Err()
-				}
-				c, err := dial(n.Addr)
-				if err != nil {
-					return fmt.Errorf("connection %d: %w", i, err)
-				}
-				all[i] = c
-				versions := kmsg.NewPtrApiVersionsRequest()
-				versions.Version, versions.ClientSoftwareName, versions.ClientSoftwareVersion = 3, "bench", "1"
-				if _, err := c.ask(versions); err != nil {
-					return fmt.Errorf("connection %d: %w", i, err)
-				}
-				md := kmsg.NewPtrMetadataRequest()
-				md.Version = 9
-				t := kmsg.NewMetadataRequestTopic()
-				t.Topic = kmsg.StringPtr("active")
-				md.Topics = append(md.Topics, t)
-				if _, err := c.ask(md); err != nil {
-					return fmt.Errorf("connection %d: %w", i, err)
-				}
-				c.in, c.out = nil, nil
-			}
-			return nil
-		})
-	}
-	return all, g.Wait()
+// load is the active connections of one node. They stay open between the rounds.
+type load struct {
+	conns  []*conn
+	frames [][]byte
+	every  time.Duration
 }
 
-// active sends single records at a fixed rate over the active connections and returns
-// the 99th percentile, from when a request was due to its answer.
-func (o *Options) active(ctx context.Context, n *node) (time.Duration, error) {
-	var mu sync.Mutex
-	var all []time.Duration
+// dialActive makes the topic of the active connections and opens them.
+func (o *Options) dialActive(n *node) (*load, error) {
+	c, err := dial(n.Addr)
+	if err != nil {
+		return nil, err
+	}
+	err = c.create([]string{activeTopic}, o.Active)
+	_ = c.Close()
+	l := &load{every: time.Second / time.Duration(o.Rate)}
+	for i := 0; i < o.Active && err == nil; i++ {
+		if c, err = dial(n.Addr); err == nil {
+			l.conns = append(l.conns, c)
+			l.frames = append(l.frames, formatter.AppendRequest(nil, produceTo(activeTopic, i, i+1, batch(1, 100)), 1))
+		}
+	}
+	if err != nil {
+		l.close()
+	}
+	return l, err
+}
+
+func (l *load) close() {
+	for _, c := range l.conns {
+		_ = c.Close()
+	}
+}
+
+// run sends single records at the fixed rate over all connections for d and returns how
+// long each took: from when it was sent, or from when it was due if the one before was not
+// answered by then. (How late the generator woke up is no matter of the node's.)
+func (l *load) run(ctx context.Context, d time.Duration) ([]time.Duration, error) {
+	took := make([][]time.Duration, len(l.conns))
 	g, ctx := errgroup.WithContext(ctx)
-	every := time.Second / time.Duration(o.Rate)
-	for i := range o.Active {
+	begun := time.Now()
+	for i, c := range l.conns {
 		g.Go(func() error {
-			c, err := dial(n.Addr)
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			frame := formatter.AppendRequest(nil, produceTo("active", i, i+1, batch(1, 100)), 1)
-			var mine []time.Duration
-			begun := time.Now().Add(every * time.Duration(i) / time.Duration(o.Active))
-			for k := 0; ; k++ {
-				due := begun.Add(every * time.Duration(k))
-				if due.Sub(begun) > o.RoundTime {
-					break
+			mine := make([]time.Duration, 0, d/l.every+1)
+			answered := begun
+			for due := begun.Add(l.every * time.Duration(i) / time.Duration(len(l.conns))); due.Sub(begun) < d; due = due.Add(l.every) {
+				from := due
+				if answered.Before(due) {
+					time.Sleep(time.Until(due))
+					from = time.Now()
 				}
-				time.Sleep(time.Until(due))
-				if err := c.exchange(frame); err != nil {
+				if err := c.exchange(l.frames[i]); err != nil {
 					return err
 				}
-				if due.Sub(begun) > o.RoundTime/10 { // the rest is warm-up
-					mine = append(mine, time.Since(due))
+				answered = time.Now()
+				if due.Sub(begun) > d/10 { // the rest is warm-up
+					mine = append(mine, answered.Sub(from))
 				}
 				if ctx.Err() != nil {
 					return ctx.Err()
 				}
 			}
-			mu.Lock()
-			all = append(all, mine...)
-			mu.Unlock()
+			took[i] = mine
 			return nil
 		})
 	}
 	err := g.Wait()
-	return quantile(all, 0.99), err
+	var all []time.Duration
+	for _, mine := range took {
+		all = append(all, mine...)
+	}
+	return all, err
 }

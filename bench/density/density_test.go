@@ -1,15 +1,19 @@
 package density
 
 import (
+	"bufio"
 	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -29,6 +33,127 @@ func TestQuantile(t *testing.T) {
 	}
 	if got := quantile(nil, 0.99); got != 0 {
 		t.Errorf("quantile of nothing is %v", got)
+	}
+}
+
+// The interval of a median leaves out as many values as a sign test at 5 % does.
+func TestComparePairs(t *testing.T) {
+	for n, want := range map[int]int{1: 0, 2: 0, 5: 0, 6: 0, 7: 0, 9: 1, 12: 2, 20: 5, 40: 13, 100: 39} {
+		if got := outside(n); got != want {
+			t.Errorf("of %d values %d may be left out, want %d", n, got, want)
+		}
+	}
+	round := func(p99 time.Duration) []time.Duration { // 100 values, the largest but one is p99
+		all := make([]time.Duration, 100)
+		for i := range all {
+			all[i] = p99
+		}
+		return all
+	}
+	var s, more sides
+	for i := range 9 {
+		s.pair(round(time.Duration(100+10*i)), round(100))
+	}
+	if c := s.compare(); c.ratio != 1.4 || c.low != 1.1 || c.high != 1.7 || c.with != 180 || c.without != 100 {
+		t.Errorf("%+v", c)
+	}
+	more.pair(round(500), round(100))
+	s.add(more)
+	if c := s.compare(); math.Abs(c.ratio-1.45) > 1e-9 || c.with != 500 {
+		t.Errorf("%+v", c)
+	}
+	if c := (&sides{}).compare(); c.ratio != 0 {
+		t.Errorf("nothing compares to %+v", c)
+	}
+}
+
+// The generator counts a request from when it was sent, or from when it was due if the one
+// before kept it waiting.
+func TestLoadCountsWaitingForTheNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := net.Pipe()
+		l := &load{conns: []*conn{{Conn: a}}, frames: [][]byte{{0, 0, 0, 1, 7}}, every: 10 * time.Millisecond}
+		defer l.close()
+		go func() {
+			for i := 0; ; i++ {
+				var frame [5]byte
+				if _, err := io.ReadFull(b, frame[:]); err != nil {
+					return
+				}
+				if i == 3 {
+					time.Sleep(25 * time.Millisecond)
+				}
+				_, _ = b.Write([]byte{0, 0, 0, 5, 0, 0, 0, 0, 0})
+			}
+		}()
+		got, err := l.run(t.Context(), 70*time.Millisecond)
+		// Due at 0 (warm-up), 10, 20, 30, ...: that of 30 is answered at 55, those of 40 and 50 with it.
+		want := []time.Duration{0, 0, 25 * time.Millisecond, 15 * time.Millisecond, 5 * time.Millisecond, 0}
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("%v, %v, want %v", got, err, want)
+		}
+	})
+}
+
+// The holder opens its connections before it says so, and closes them at the end of its
+// input.
+func TestHold(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	const n = 40
+	gone := make(chan struct{}, n)
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer func() { _ = c.Close(); gone <- struct{}{} }()
+				for {
+					var head [12]byte
+					if _, err := io.ReadFull(c, head[:]); err != nil {
+						return
+					}
+					size := int64(binary.BigEndian.Uint32(head[:]))
+					if _, err := io.CopyN(io.Discard, c, size-8); err != nil {
+						return
+					}
+					key := int16(binary.BigEndian.Uint16(head[4:]))
+					resp := kmsg.ResponseForKey(key)
+					resp.SetVersion(int16(binary.BigEndian.Uint16(head[6:])))
+					out := append(make([]byte, 4), head[8:]...)
+					if key != 18 {
+						out = append(out, 0)
+					}
+					out = resp.AppendTo(out)
+					binary.BigEndian.PutUint32(out, uint32(len(out)-4))
+					if _, err := c.Write(out); err != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	in, end := io.Pipe()
+	said, out := io.Pipe()
+	ended := make(chan error, 1)
+	go func() { ended <- Hold(t.Context(), ln.Addr().String(), n, in, out) }()
+	if line, err := bufio.NewReader(said).ReadString('\n'); err != nil || line != "open\n" {
+		t.Fatalf("%q, %v", line, err)
+	}
+	if len(gone) != 0 {
+		t.Errorf("%d connections are gone", len(gone))
+	}
+	_ = end.Close()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	for range n {
+		<-gone
 	}
 }
 

@@ -33,12 +33,15 @@ type Options struct {
 	LoadedPartitions int
 	// TailBytes are written just before one of the kills, and not synced by then.
 	TailBytes int64
-	// Idle and Active are numbers of connections; Rounds how often Active is measured
-	// with and without Idle, for RoundTime each.
+	// Idle and Active are numbers of connections; Rounds is how many pairs of rounds with
+	// and without Idle there are, of RoundTime each.
 	Idle, Active, Rounds int
 	RoundTime            time.Duration
 	// Rate is how many requests per second each active connection sends.
 	Rate int
+	// Holder is a command that calls Hold with two more arguments, address and number, on
+	// its standard input and output.
+	Holder []string
 	// Log hears what goes on.
 	Log func(format string, args ...any)
 }

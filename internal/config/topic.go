@@ -114,6 +114,16 @@ func (c *Config) Topic(overrides, dynamicBroker map[string]string) (TopicOptions
 	return o, nil
 }
 
+// Check says whether the settings go together: nil or INVALID_CONFIG. Kafka:
+// LogConfig.validateTopicLogConfigValues.
+func (o *TopicOptions) Check() error {
+	if o.MinCompactionLag > o.MaxCompactionLag {
+		return kerr.With(kerr.InvalidConfig, "min.compaction.lag.ms is %d, more than max.compaction.lag.ms with %d",
+			o.MinCompactionLag.Milliseconds(), o.MaxCompactionLag.Milliseconds())
+	}
+	return nil
+}
+
 // ValidateTopic says whether a client may set a topic's key to value: nil or INVALID_CONFIG
 // with a message for the client. Internal topics are ours and not checked by this; see
 // NormalizeTopic.

@@ -25,6 +25,11 @@ func (p *Planner) normalizeConfig(kind meta.ResourceKind, name string, config ma
 		}
 		out[key] = v
 	}
+	if kind == meta.ResourceTopic && p.rules.Config.Check != nil {
+		if err := p.rules.Config.Check(out); err != nil {
+			return nil, invalidConfig(err)
+		}
+	}
 	return out, nil
 }
 
@@ -111,6 +116,11 @@ func (p *Planner) alterConfig(r meta.ConfigChange) (map[string]string, error) {
 			return nil, invalidConfig(err)
 		}
 		next[key] = v
+	}
+	if check := p.rules.Config.Check; r.Kind == meta.ResourceTopic && check != nil {
+		if err := check(next); err != nil && check(p.st.Config(r.Kind, r.Name)) == nil {
+			return nil, invalidConfig(err)
+		}
 	}
 	return next, checkConfigSize(next)
 }

@@ -48,6 +48,8 @@ type ConfigRules struct {
 	// Normalize returns the form in which a value is kept, or why it may not be set. name
 	// is the resource's: "" for all brokers.
 	Normalize func(kind meta.ResourceKind, name, key, value string) (string, error)
+	// Check says why a topic's values, normalized, do not go together.
+	Check func(topic map[string]string) error
 	// List says whether the key's value is a list, which alone can be appended to and
 	// subtracted from.
 	List func(kind meta.ResourceKind, key string) bool

@@ -57,6 +57,7 @@ func (b *Broker) controllerRules() controller.Rules {
 		FlushPolicy:              topic.FlushPolicy,
 		Config: controller.ConfigRules{
 			Normalize: normalizeConfig,
+			Check:     b.checkTopicConfig,
 			List:      listConfig,
 			Default:   defaultConfig,
 		},
@@ -67,6 +68,16 @@ func (b *Broker) controllerRules() controller.Rules {
 		r.Features[f.Name] = controller.FeatureRange{Min: f.Min, Max: f.Max}
 	}
 	return r
+}
+
+// checkTopicConfig holds a topic's values, with the static ones behind them, against each
+// other.
+func (b *Broker) checkTopicConfig(topic map[string]string) error {
+	o, err := b.config.Load().Topic(topic, nil)
+	if err != nil {
+		return nil // a value of an older version, which does not stand in the way
+	}
+	return o.Check()
 }
 
 func normalizeConfig(kind meta.ResourceKind, name, key, value string) (string, error) {

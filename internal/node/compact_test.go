@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http/httptest"
 	"strings"
@@ -240,5 +241,69 @@ func TestCompactionIsTold(t *testing.T) {
 		d.want("of a plain topic", metric(`kalda_partition_dirty_ratio{partition="0",topic="plain"}`), "none")
 		d.want("rounds", metric("kalda_cleaner_rounds_total"), "1")
 		d.want("removed", metric("kalda_cleaner_removed_records_total"), "2")
+	})
+}
+
+// What compaction alone may take from a topic, nobody else may: not the groups of the
+// offsets topic either.
+func TestDeleteRecordsOfCompactedTopic(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		b := w.start("offsets.topic.num.partitions=1")
+		defer b.stop()
+		b.create("both", 1, map[string]string{"cleanup.policy": "compact,delete"})
+		b.create("t", 1, compacted())
+		d := &dyn{T: t, running: b, c: w.dial()}
+		defer d.c.c.Close()
+		d.puts("a", "b")
+		adm := kadm.NewClient(w.client())
+		defer adm.Close()
+		var o kadm.Offsets
+		o.AddOffset("t", 0, 1, -1)
+		if err := adm.CommitAllOffsets(t.Context(), "g", o); err != nil {
+			t.Fatal(err)
+		}
+		for topic, want := range map[string]int16{"t": code(kerr.PolicyViolation), meta.OffsetsTopic: code(kerr.PolicyViolation), "both": 0} {
+			rp := kmsg.NewDeleteRecordsRequestTopicPartition()
+			rp.Offset = -1
+			rt := kmsg.NewDeleteRecordsRequestTopic()
+			rt.Topic, rt.Partitions = topic, append(rt.Partitions, rp)
+			req := kmsg.NewPtrDeleteRecordsRequest()
+			req.Topics = append(req.Topics, rt)
+			if p := ask[*kmsg.DeleteRecordsResponse](d.c, req).Topics[0].Partitions[0]; p.ErrorCode != want {
+				t.Errorf("%s: %+v, want code %d", topic, p, want)
+			}
+		}
+		d.want("records", d.kept(), "0 1")
+	})
+}
+
+// A record that may not be compacted yet must not be overdue: the two lags are held against
+// each other when a topic is made or altered, with the defaults behind them.
+func TestCompactionLagsGoTogether(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		b := w.start("log.cleaner.max.compaction.lag.ms=3600000")
+		defer b.stop()
+		ctx := t.Context()
+		for i, c := range []struct {
+			conf map[string]string
+			ok   bool
+		}{
+			{map[string]string{"min.compaction.lag.ms": "1000", "max.compaction.lag.ms": "999"}, false},
+			{map[string]string{"min.compaction.lag.ms": "3600001"}, false},
+			{map[string]string{"min.compaction.lag.ms": "3600000"}, true},
+			{map[string]string{"min.compaction.lag.ms": "1000", "max.compaction.lag.ms": "1000"}, true},
+		} {
+			res, _, err := adminOf{b.Broker}.CreateTopics(ctx, []meta.NewTopic{{Name: fmt.Sprintf("t%d", i), Partitions: 1, ReplicationFactor: -1, Config: c.conf}}, false)
+			if err != nil || c.ok != (res[0].Err == nil) || !c.ok && !errors.Is(res[0].Err, kerr.InvalidConfig) {
+				t.Errorf("%v: %v %v", c.conf, err, res)
+			}
+		}
+		for value, good := range map[string]bool{"999": false, "1000": true, "2000": true} {
+			errs, _, err := adminOf{b.Broker}.AlterConfigs(ctx, []meta.ConfigChange{{Kind: meta.ResourceTopic, Name: "t3",
+				Ops: []meta.ConfigOpEntry{{Key: "max.compaction.lag.ms", Op: meta.ConfigSet, Value: &value}}}}, false)
+			if err != nil || good != (errs[0] == nil) || !good && !errors.Is(errs[0], kerr.InvalidConfig) {
+				t.Errorf("max.compaction.lag.ms=%s: %v %v", value, err, errs)
+			}
+		}
 	})
 }

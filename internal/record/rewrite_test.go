@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/kalda-io/kalda/internal/model"
@@ -102,6 +103,11 @@ func TestRewrite(t *testing.T) {
 		empty := Batch(AppendEmpty(nil, b))
 		if s, want := show(t, empty), "[100, 102] epoch 3 attrs 0x10 producer 9/2 seq 40 count 0 max 5000 horizon -1:"; s != want {
 			t.Errorf("%v empty:\n got %s\nwant %s", codec, s, want)
+		}
+		dated := slices.Clone(b)
+		dated.SetAttributes(b.Attributes() | AttrDeleteHorizon)
+		if s := show(t, AppendEmpty(nil, dated)); s != show(t, empty) {
+			t.Errorf("%v emptied after its horizon was set: %s", codec, s)
 		}
 		if sel, err := w.Select(empty, nil); err != nil || sel != (Selection{}) {
 			t.Errorf("an empty batch: %+v, %v", sel, err)

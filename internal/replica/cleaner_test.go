@@ -22,6 +22,7 @@ type cleanBench struct {
 	*bench
 	disk  *vfs.Faults
 	rate  float64
+	off   bool
 	parts []*Partition
 }
 
@@ -38,7 +39,7 @@ func newCleanBench(t *testing.T, partitions int) *cleanBench {
 		}, nil
 	}
 	b.m.o.Cleaner = func() CleanerSettings {
-		return CleanerSettings{Enabled: true, Threads: 1, Backoff: time.Second, DedupeBytes: 1 << 20, LoadFactor: 0.9, BufferBytes: 8192, BytesPerSecond: c.rate}
+		return CleanerSettings{Enabled: !c.off, Threads: 1, Backoff: time.Second, DedupeBytes: 1 << 20, LoadFactor: 0.9, BufferBytes: 8192, BytesPerSecond: c.rate}
 	}
 	im := meta.EmptyImage()
 	im.Revision = 1
@@ -66,6 +67,15 @@ func (c *cleanBench) run() (stop func()) {
 	done := make(chan struct{})
 	go func() { defer close(done); _ = c.m.Run(ctx) }()
 	return func() { cancel(); <-done }
+}
+
+// rest syncs everything, without cleaning.
+func (c *cleanBench) rest() {
+	c.off = true
+	stop := c.run()
+	<-time.After(time.Minute)
+	stop()
+	c.off = false
 }
 
 // put appends n records of one key, each in a segment of its own.
@@ -226,6 +236,87 @@ func TestCleaningHoldsNoLock(t *testing.T) {
 		stop()
 		if cl, _ := p.Cleaning(); cl.CleanedMs == 0 || cl.Running {
 			t.Errorf("%+v", cl)
+		}
+		_ = c.m.Close()
+	})
+}
+
+// Of the logs that are due the one with the largest dirty share is cleaned first.
+func TestDirtiestLogFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCleanBench(t, 3)
+		for _, p := range c.parts {
+			c.put(p, 3)
+		}
+		stop := c.run()
+		<-time.After(time.Minute)
+		stop()
+		for i, n := range []int{2, 4, 3} { // beside one clean segment each
+			c.put(c.parts[i], n)
+		}
+		c.rest()
+		c.rate = 1
+		stop = c.run()
+		<-time.After(20 * time.Second)
+		for i, p := range c.parts {
+			if cl, _ := p.Cleaning(); cl.Running != (i == 1) {
+				t.Errorf("partition %d: %+v", i, cl)
+			}
+		}
+		stop()
+		_ = c.m.Close()
+	})
+}
+
+// The threads share the memory for keys and for reading and writing.
+func TestCleanerThreadsShareMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCleanBench(t, 1)
+		c.put(c.parts[0], 3)
+		c.rest()
+		s := c.m.o.Cleaner()
+		s.Threads, s.DedupeBytes, s.BufferBytes = 4, 4000, 8000
+		p, a, found := c.m.cleaner.dirtiest(s)
+		if !found || p != c.parts[0] || a.MapBytes != 1000 || a.BufferBytes != 1000 {
+			t.Errorf("found %v, %d bytes for keys, buffers of %d", found, a.MapBytes, a.BufferBytes)
+		}
+		p.mu.Lock()
+		p.mu.cleaning = false
+		p.mu.Unlock()
+		_ = c.m.Close()
+	})
+}
+
+// log.cleaner.enable=false stops cleaning and nothing else; what not every
+// in-sync replica has, beyond the watermark, is not cleaned either.
+func TestNothingIsCleanedThatMustNot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCleanBench(t, 1)
+		p := c.parts[0]
+		c.put(p, 4)
+		c.rest()
+		if cl, _ := p.Cleaning(); cl.CleanedMs != 0 || recordsOf(p) != 4 {
+			t.Errorf("cleaned while it is off: %+v, %d records", cl, recordsOf(p))
+		}
+		// Another replica joins the in-sync set; it never fetches, so the watermark stays.
+		im := *c.im
+		im.Revision++
+		topic := *im.Topics["t"]
+		st := *topic.Partitions[0]
+		st.PartitionEpoch, st.LeaderEpoch = st.PartitionEpoch+1, st.LeaderEpoch+1
+		st.Replicas, st.ISR = append(st.Replicas, 2), append(st.ISR, model.Pair{ID: 2, Epoch: 1})
+		topic.Partitions = []*meta.PartitionState{&st}
+		im.Topics, im.TopicsByID = map[string]*meta.Topic{"t": &topic}, map[model.TopicID]*meta.Topic{c.tid: &topic}
+		c.m.Apply(&im)
+		stop := c.run()
+		<-time.After(time.Minute)
+		stop()
+		c.put(p, 3)
+		stop = c.run()
+		<-time.After(time.Minute)
+		stop()
+		if s := p.Stats(); s.HighWatermark != 4 || s.Flushed != 7 || recordsOf(p) != 4 {
+			t.Errorf("%+v, %d records: the last of the first four and the three behind it were to stay", s, recordsOf(p))
 		}
 		_ = c.m.Close()
 	})

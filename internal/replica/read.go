@@ -208,12 +208,16 @@ func (p *Partition) EpochEnd(epoch, current model.LeaderEpoch) (model.LeaderEpoc
 
 // DeleteRecords moves the log's start to before (-1: the high watermark) and returns
 // the new start. Moving it beyond the watermark is OFFSET_OUT_OF_RANGE; moving it back
-// changes nothing.
+// changes nothing. A topic that only compaction may take records from refuses with
+// POLICY_VIOLATION, internal ones among them (Kafka: Partition.deleteRecordsOnLeader).
 func (p *Partition) DeleteRecords(before model.Offset) (model.Offset, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err := p.leadsLocked(); err != nil {
 		return model.NoOffset, err
+	}
+	if s := p.settings.Load(); s.Compaction.Enabled && !s.Storage.Delete {
+		return model.NoOffset, kerr.With(kerr.PolicyViolation, "%s is compacted: cleanup.policy lets no records be deleted", p.TP)
 	}
 	hw := p.mu.state.HighWatermark()
 	if before == -1 {

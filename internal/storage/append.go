@@ -115,7 +115,7 @@ func (l *Log) appendAcrossStart(b record.Batch) (AppendResult, error) {
 
 // add stages or writes a batch whose offsets and epoch are set.
 func (l *Log) add(b record.Batch, now int64) (AppendResult, error) {
-	if l.mustRoll(b) {
+	if l.mustRoll(b, now) {
 		if err := l.Roll(); err != nil {
 			return AppendResult{}, err
 		}

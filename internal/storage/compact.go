@@ -170,7 +170,11 @@ func (l *Log) cleanBound(a CompactArgs, firstDirty model.Offset) (int, error) {
 					return 0, err
 				}
 			}
-			if s.maxTs > a.NowMs-a.MinLag.Milliseconds() {
+			newest, err := l.newestMs(s)
+			if err != nil {
+				return 0, err
+			}
+			if newest > a.NowMs-a.MinLag.Milliseconds() {
 				break
 			}
 		}

@@ -13,8 +13,9 @@ import (
 	"github.com/kalda-io/kalda/kerr"
 )
 
-// mustRoll says whether b has to go to a new segment.
-func (l *Log) mustRoll(b record.Batch) bool {
+// mustRoll says whether b has to go to a new segment at nowMs (ms since 1970, or
+// noTime).
+func (l *Log) mustRoll(b record.Batch, nowMs int64) bool {
 	s := l.active()
 	staged := int64(0)
 	if l.staged != nil {
@@ -37,6 +38,15 @@ func (l *Log) mustRoll(b record.Batch) bool {
 	}
 	if !s.firstKnown && s.size > 0 {
 		l.loadFirstTimestamp(s)
+	}
+	if s.firstKnown && s.firstTs < 0 { // without times it ages by the clock (LogSegment.timeWaitedForRoll)
+		if nowMs == noTime {
+			return false
+		}
+		if s.metMs == 0 {
+			s.metMs = nowMs
+		}
+		return nowMs-s.metMs > l.opts.SegmentAge.Milliseconds()
 	}
 	return s.firstKnown && b.MaxTimestamp()-s.firstTs > l.opts.SegmentAge.Milliseconds()
 }
@@ -292,7 +302,23 @@ func (l *Log) tooOld(s *segment, nowMs int64) (bool, error) {
 			return false, err
 		}
 	}
-	return s.maxTs >= 0 && nowMs-s.maxTs > l.opts.Retention.Milliseconds(), nil
+	newest, err := l.newestMs(s)
+	return newest >= 0 && nowMs-newest > l.opts.Retention.Milliseconds(), err
+}
+
+// newestMs is the largest timestamp of a segment (ms since 1970) whose timestamps are known.
+// Records of old producers may have none (message sets of format v0): then it is when the
+// file was written last, else they would count as newest or oldest for ever. -1 if it holds
+// nothing. Kafka: LogSegment.largestTimestamp.
+func (l *Log) newestMs(s *segment) (int64, error) {
+	if s.maxTs >= 0 || s.size == 0 {
+		return s.maxTs, nil
+	}
+	info, err := l.fs.Stat(l.segPath(s, logSuffix))
+	if err != nil {
+		return -1, storageError("stat segment", err)
+	}
+	return info.ModifiedMs, nil
 }
 
 // TruncateTo removes every batch that reaches to or beyond offset, so the log end falls

@@ -115,6 +115,9 @@ type segment struct {
 	// when firstKnown.
 	firstTs    int64
 	firstKnown bool
+	// metMs is when this process first appended behind a first batch without a timestamp,
+	// ms since 1970; 0 if it has not.
+	metMs int64
 
 	// sinceIndex counts the bytes behind the last indexed batch's start (active only).
 	sinceIndex int64

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // sectorSize is what a power cut keeps or loses as one: a batch may be torn in the
@@ -42,6 +43,8 @@ type memNode struct {
 	dirtyLo, dirtyHi int64
 	// reserved is the room that the file takes at least.
 	reserved int64
+	// modifiedMs is when the bytes changed last, ms since 1970.
+	modifiedMs int64
 
 	// A directory (children is nil for files): names now, durable names, and the
 	// changes that lead from the durable names to those of now, in order.
@@ -77,6 +80,7 @@ func (n *memNode) change(c dirChange) {
 }
 
 func (n *memNode) touch(lo, hi int64) {
+	n.modifiedMs = time.Now().UnixMilli()
 	if n.dirtyLo == n.dirtyHi {
 		n.dirtyLo, n.dirtyHi = lo, hi
 		return
@@ -141,7 +145,7 @@ func (n *memNode) clone(rng *rand.Rand, crash bool) *memNode {
 		if crash {
 			data = n.crashData(rng)
 		}
-		return &memNode{data: data, durable: slices.Clone(data), reserved: n.reserved}
+		return &memNode{data: data, durable: slices.Clone(data), reserved: n.reserved, modifiedMs: n.modifiedMs}
 	}
 	names := n.children
 	if crash {
@@ -399,7 +403,7 @@ func (m *Mem) Stat(name string) (Info, error) {
 	if n == nil {
 		return Info{}, pathErr("stat", name, fs.ErrNotExist)
 	}
-	return Info{Size: int64(len(n.data)), IsDir: n.isDir()}, nil
+	return Info{Size: int64(len(n.data)), IsDir: n.isDir(), ModifiedMs: n.modifiedMs}, nil
 }
 
 // SyncDir implements FS.

@@ -87,7 +87,7 @@ func (OS) Stat(name string) (Info, error) {
 	if st.IsDir() {
 		return Info{IsDir: true}, nil
 	}
-	return Info{Size: st.Size()}, nil
+	return Info{Size: st.Size(), ModifiedMs: st.ModTime().UnixMilli()}, nil
 }
 
 // SyncDir implements FS.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 )
 
 // TestSuite holds every implementation to the promises of the package doc.
@@ -34,6 +35,7 @@ func TestSuite(t *testing.T) {
 				{"WholeFiles", testWholeFiles},
 				{"Map", testMap},
 				{"Allocate", testAllocate},
+				{"Modified", testModified},
 			} {
 				t.Run(c.name, func(t *testing.T) {
 					fsys, dir := impl.make(t)
@@ -153,7 +155,7 @@ func testNames(t *testing.T, fsys FS, dir string) {
 	if got := string(must(ReadFile(fsys, filepath.Join(sub, "c"), 10))(t)); got != "a" {
 		t.Fatalf("rename kept %q", got)
 	}
-	if in := must(fsys.Stat(filepath.Join(sub, "c")))(t); in != (Info{Size: 1}) {
+	if in := must(fsys.Stat(filepath.Join(sub, "c")))(t); in.Size != 1 || in.IsDir {
 		t.Fatalf("stat file %+v", in)
 	}
 	if in := must(fsys.Stat(sub))(t); in != (Info{IsDir: true}) {
@@ -295,3 +297,27 @@ func testMap(t *testing.T, fsys FS, dir string) {
 }
 
 func isOS(fsys FS) bool { _, is := fsys.(OS); return is }
+
+// A file tells when it was written last, whatever it is called since; reading and opening
+// it changes nothing.
+func testModified(t *testing.T, fsys FS, dir string) {
+	name := filepath.Join(dir, "a")
+	before := time.Now().Add(-time.Second).UnixMilli() // clocks of file systems tick coarsely
+	f := must(fsys.Create(name))(t)
+	must(f.WriteAt([]byte("x"), 0))(t)
+	ok(t, f.Close())
+	ok(t, fsys.Rename(name, name+"2"))
+	first := must(fsys.Stat(name + "2"))(t).ModifiedMs
+	if first < before || first > time.Now().Add(time.Second).UnixMilli() {
+		t.Errorf("written at %d, was begun at %d", first, before)
+	}
+	f = must(fsys.OpenReadWrite(name + "2"))(t)
+	content(t, f)
+	ok(t, f.Close())
+	if again := must(fsys.Stat(name + "2"))(t).ModifiedMs; again != first {
+		t.Errorf("%d, and %d after reading", first, again)
+	}
+	if m := must(fsys.Stat(dir))(t).ModifiedMs; m != 0 {
+		t.Errorf("a directory was written at %d", m)
+	}
+}

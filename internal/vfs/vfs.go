@@ -52,6 +52,8 @@ type Info struct {
 	Size int64
 	// IsDir tells directories from files.
 	IsDir bool
+	// ModifiedMs is when a file's content changed last, ms since 1970; 0 for directories.
+	ModifiedMs int64
 }
 
 // Space is the room on a file system, in bytes.

@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -61,13 +62,26 @@ func run(ctx context.Context) error {
 	flag.IntVar(&o.Idle, "idle", 10000, "idle connections")
 	flag.IntVar(&o.Active, "active", 100, "active connections")
 	flag.IntVar(&o.Rate, "rate", 50, "requests per second of each active connection")
-	flag.IntVar(&o.Rounds, "rounds", 5, "rounds with and without the idle connections")
-	flag.DurationVar(&o.RoundTime, "round", 5*time.Second, "length of a round")
+	flag.IntVar(&o.Rounds, "rounds", 50, "pairs of rounds with and without the idle connections")
+	flag.DurationVar(&o.RoundTime, "round", time.Second, "length of a round")
+	hold := flag.Bool("hold", false, "only hold idle connections: address and number are the arguments (for this command's own use)")
 	asJSON := flag.Bool("json", false, "print JSON")
 	timeout := flag.Duration("timeout", 30*time.Minute, "end everything after this long")
 	flag.Parse()
 	ctx, cancel := context.WithTimeout(ctx, *timeout)
 	defer cancel()
+	if *hold {
+		n, err := strconv.Atoi(flag.Arg(1))
+		if err != nil {
+			return fmt.Errorf("-hold: number of connections: %w", err)
+		}
+		return density.Hold(ctx, flag.Arg(0), n, os.Stdin, os.Stdout)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	o.Holder = []string{self, "-hold"}
 	if o.Kalda == "" {
 		dir, err := os.MkdirTemp("", "bench-")
 		if err != nil {
