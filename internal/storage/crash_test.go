@@ -158,6 +158,9 @@ func (w *world) checkCrash(kind string, disk *vfs.Mem, least model.Offset) {
 	if l.EndOffset() < least || l.EndOffset() > w.end {
 		w.fatalf("%s: end %d, flushed was %d, written %d; %+v", kind, l.EndOffset(), least, w.end, r)
 	}
+	if len(r.Lost) > 0 {
+		w.fatalf("%s: segments are taken for lost: %+v", kind, r)
+	}
 	if kind == "kill" && r.Damaged {
 		e, _ := d.entry(part)
 		w.fatalf("kill -9 looks like damage: %+v; checkpoint %+v, segments %d, active %d", r, e, len(l.segs), l.active().base)
