@@ -65,6 +65,7 @@ func reason(err error) string {
 	text := err.Error()
 	if k := protocolError(err); k != nil {
 		text = strings.TrimSuffix(text, "("+k.Name+")")
+		text = strings.ReplaceAll(text, " ("+k.Name+")", "") // of errors within errors
 		text = strings.TrimSpace(strings.ReplaceAll(text, k.Name, ""))
 		if text == "" || strings.HasSuffix(text, ":") {
 			text += " " + plain(k)

@@ -455,6 +455,11 @@ func (a *app) verify(ctx context.Context, paths []string) (*verifyReport, error)
 			if segments, err = segmentsOf(path); err != nil {
 				return nil, err
 			}
+			lost, err := lostSegments(segments)
+			if err != nil {
+				return nil, err
+			}
+			r.Damage = append(r.Damage, lost...)
 		} else if filepath.Ext(path) != ".log" {
 			return nil, usage("%s: not a .log", path)
 		}

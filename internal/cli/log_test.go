@@ -99,6 +99,13 @@ func TestLogVerify(t *testing.T) {
 		{"time index", func(t *testing.T, first, _ string) {
 			change(t, strings.TrimSuffix(first, "log")+"timeindex", func(b []byte) []byte { b[7] ^= 1; return b })
 		}, ExitUnhealthy, "fits no batch"},
+		{"a segment between is gone", func(t *testing.T, first, _ string) {
+			for _, base := range []string{"00000000000000000200", "00000000000000000900"} { // and what a crash leaves
+				if err := os.WriteFile(filepath.Join(filepath.Dir(first), base+".sums"), nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}, ExitUnhealthy, "00000000000000000200.log at 0: the file is gone, with its records\n1 log, 2 segments"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()

@@ -52,6 +52,29 @@ func segmentsOf(dir string) ([]string, error) {
 	return list, nil
 }
 
+// lostSegments returns the .log files that are gone from between others: the files beside
+// them are there. Before the first one, and behind the last, a crash may leave such files.
+func lostSegments(segments []string) ([]damage, error) {
+	if len(segments) < 2 {
+		return nil, nil
+	}
+	dir, last := filepath.Split(segments[len(segments)-1])
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var lost []damage
+	for _, e := range entries {
+		stem, ok := strings.CutSuffix(e.Name(), ".sums")
+		name := stem + ".log"
+		if _, err := segmentBase(name); !ok || err != nil || name <= filepath.Base(segments[0]) || name >= last || slices.Contains(segments, filepath.Join(dir, name)) {
+			continue
+		}
+		lost = append(lost, damage{filepath.Join(dir, name), 0, "the file is gone, with its records"})
+	}
+	return lost, nil
+}
+
 // damage is something in a file that should not be so.
 type damage struct {
 	Path     string `json:"path"`

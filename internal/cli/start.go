@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kalda-io/kalda/internal/config"
+	"github.com/kalda-io/kalda/internal/storage"
 	"github.com/kalda-io/kalda/internal/vfs"
 	"github.com/kalda-io/kalda/kerr"
 )
@@ -244,6 +245,19 @@ func startFailure(err error, r StartRequest) error {
 			hint = "stop the other 'kalda dev', or choose another directory with --data or --ephemeral"
 		}
 		return &failure{what: "the data directory is in use: " + err.Error(), hint: hint, code: ExitFailed, err: err}
+	}
+	var damage *storage.CorruptError
+	if errors.As(err, &damage) {
+		hint := "put that file back from a backup; 'kalda log verify --data DIR' says whether others are damaged"
+		return &failure{what: strings.TrimPrefix(reason(err), ": "), hint: hint, err: err}
+	}
+	if vfs.DiskFailed(err) {
+		hint := "the disk or its file system failed: the kernel's log (dmesg) says more; what was acknowledged is looked for at the next start"
+		return &failure{what: strings.TrimPrefix(reason(err), ": "), hint: hint, err: err}
+	}
+	if vfs.NoSpace(err) {
+		hint := "the volume is full: make room on it and start again"
+		return &failure{what: strings.TrimPrefix(reason(err), ": "), hint: hint, err: err}
 	}
 	if errors.Is(err, os.ErrPermission) {
 		return &failure{what: err.Error(), hint: "check who owns the data directory", code: ExitDenied, err: err}

@@ -148,6 +148,11 @@ func openEmbedded(ctx context.Context, opts Options) (_ *Ensemble, err error) {
 	}
 	peers := types.URLs{*u}
 	logger := zapLogger(opts.Log)
+	if !founding {
+		if err := checkData(opts.Dir, logger); err != nil {
+			return nil, fmt.Errorf("ensemble in %s: %w", opts.Dir, err)
+		}
+	}
 	server, err := newServer(config.ServerConfig{
 		Name:                        memberName,
 		DataDir:                     opts.Dir,

@@ -29,6 +29,8 @@ type world struct {
 	disk *vfs.Mem
 	// through, if set, is what the broker sees of disk.
 	through func(*vfs.Mem) vfs.FS
+	// log, if set, gets the log of brokers.
+	log *slog.Logger
 	// failed hears of failures instead of the test, if set.
 	failed func(error)
 	net    *memnet.Network
@@ -82,6 +84,9 @@ func (w *world) start(set ...string) *running {
 	log := slog.New(slog.DiscardHandler)
 	if testing.Verbose() {
 		log = slog.New(slog.NewTextHandler(w.t.Output(), nil))
+	}
+	if w.log != nil {
+		log = w.log
 	}
 	l := &life{Store: w.store}
 	m, err := OpenMeta(ctx, MetaOptions{Store: l, Cluster: "test", Logger: log})

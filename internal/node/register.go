@@ -32,6 +32,10 @@ func (b *Broker) openDirs() error {
 			return err
 		}
 		b.dirs = append(b.dirs, d)
+		if n := d.DamagedCheckpoints(); n > 0 {
+			b.log.Error("the checkpoints of a log directory are damaged: the logs concerned are read from their beginning, and records that were deleted from it may be there again",
+				"file", path+"/checkpoints", "damaged", n)
+		}
 	}
 	if len(b.dirs) == 0 {
 		return fmt.Errorf("no log directory can be used: %w", b.dead[0].Err)

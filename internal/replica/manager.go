@@ -352,7 +352,7 @@ func (m *Manager) report(tp model.TopicPartition, r storage.Recovery) {
 	}
 	m.o.Logger.Log(context.Background(), level, "a partition's log was recovered", "partition", tp.String(),
 		"scanned_bytes", r.ScannedBytes, "scanned_batches", r.ScannedBatches, "cut_bytes", r.CutBytes,
-		"cut_reason", r.CutReason, "damaged", r.Damaged, "rebuilt", r.Rebuilt)
+		"cut_reason", r.CutReason, "damaged", r.Damaged, "lost", r.Lost, "rebuilt", r.Rebuilt)
 }
 
 // dirFor is where the partition's log is, or for a new one the directory with the

@@ -136,6 +136,9 @@ func (w *keyedWorld) check(kind string, disk *vfs.Mem, least model.Offset) {
 		if l.EndOffset() < least || l.EndOffset() > w.end {
 			w.fatalf("%s: end %d, flushed was %d, written %d; %+v", kind, l.EndOffset(), least, w.end, r)
 		}
+		if len(r.Lost) > 0 {
+			w.fatalf("%s: segments are taken for lost: %+v", kind, r)
+		}
 		if kind == "kill" && r.Damaged {
 			w.fatalf("kill -9 looks like damage: %+v", r)
 		}

@@ -194,7 +194,9 @@ func (l *Log) finishSwaps(names []string) ([]string, error) {
 		}
 		var olds []model.Offset
 		for _, name := range names {
-			if base, suffix, ok := parseFileName(name); ok && suffix == logSuffix && base > r.base && base < r.end {
+			// A power cut may bring back a file beside a log that is gone.
+			base, suffix, ok := parseFileName(name)
+			if ok && slices.Contains(segmentSuffixes(), suffix) && base > r.base && base < r.end && !slices.Contains(olds, base) {
 				olds = append(olds, base)
 			}
 		}

@@ -157,6 +157,9 @@ func OpenDir(fsys vfs.FS, path string, o DirOptions) (*Dir, error) {
 	}
 	var err error
 	if d.lock, err = fsys.Lock(d.file(lockFile)); err != nil {
+		if errors.Is(err, vfs.ErrLocked) {
+			return nil, fmt.Errorf("log directory %s: %w", path, err) // nothing is wrong with the disk
+		}
 		return nil, storageError("log directory "+path, err)
 	}
 	if err := d.load(); err != nil {
@@ -230,6 +233,9 @@ func (d *Dir) load() error {
 	return d.removeGone()
 }
 
+// restoreMeta is what helps against a lost meta.properties.
+const restoreMeta = "put it back from a backup of this directory, however old: it never changes"
+
 // loadMeta reads meta.properties, or makes it in a new directory.
 func (d *Dir) loadMeta() (fresh bool, err error) {
 	p, err := readProps(d.fs, d.file(metaFile))
@@ -237,7 +243,7 @@ func (d *Dir) loadMeta() (fresh bool, err error) {
 	case errors.Is(err, fs.ErrNotExist):
 		if _, err := d.fs.Stat(d.file(partsDir)); err == nil {
 			// Without the file nobody can say whose data this is. It is not ours to guess.
-			return false, &CorruptError{Path: d.file(metaFile), Err: errors.New("missing, but there are partitions beside it")}
+			return false, &CorruptError{Path: d.file(metaFile), Err: errors.New("missing, but there are partitions beside it: " + restoreMeta)}
 		}
 		d.id = newUUID()
 		if err := d.fs.MkdirAll(d.file(partsDir)); err != nil {
@@ -248,6 +254,8 @@ func (d *Dir) loadMeta() (fresh bool, err error) {
 			return false, storageError("write "+metaFile, err)
 		}
 		return true, storageError("sync log directory", vfs.Synced(d.fs.SyncDir(filepath.Dir(d.path))))
+	case isCorrupt(err):
+		return false, fmt.Errorf("%w: %s", err, restoreMeta)
 	case err != nil:
 		return false, storageError("read "+metaFile, err)
 	}

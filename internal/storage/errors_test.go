@@ -22,7 +22,7 @@ func TestEveryDiskErrorOnce(t *testing.T) {
 func everyDiskErrorOnce(t *testing.T, mapAfter int) {
 	failed, went := 0, 0
 	for k := 0; ; k++ {
-		w := newWorld(t, 5)
+		w := newWorld(t, 5, vfs.Rule{})
 		w.opts.MapAfter = mapAfter
 		w.l.SetOptions(w.opts)
 		w.what = fmt.Sprintf("disk operation %d", k)

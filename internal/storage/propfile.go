@@ -45,13 +45,17 @@ func (p props) encode() []byte {
 	return b.Bytes()
 }
 
-// errForeign says that a file was not written by us.
+// errForeign says that a file was written by Apache Kafka, whose meta.properties always has
+// a line version=. What is neither of Kafka nor of us is ours and damaged.
 var errForeign = errors.New("not a file of kalda")
 
 func decodeProps(b []byte) (props, error) {
 	text := string(b)
 	if !strings.HasPrefix(text, formatKey+"=") {
-		return nil, errForeign
+		if strings.Contains("\n"+text, "\nversion=") {
+			return nil, errForeign
+		}
+		return nil, ErrFormat
 	}
 	at := strings.LastIndex(text, "\n"+crcKey+"=")
 	if at < 0 || text != text[:at+1]+fmt.Sprintf("%s=%08x\n", crcKey, crc32.Checksum(b[:at+1], castagnoli())) {

@@ -164,6 +164,9 @@ func (l *Log) Read(from, end model.Offset, maxBytes int, minOne bool) (View, err
 	for i := l.segmentFor(from); i < len(l.segs) && l.segs[i].base < end; i++ {
 		s := l.segs[i]
 		if s.size == 0 {
+			if err := l.shortened(s); err != nil {
+				return View{}, err
+			}
 			continue
 		}
 		pos, err := l.locate(s, from)
@@ -171,6 +174,9 @@ func (l *Log) Read(from, end model.Offset, maxBytes int, minOne bool) (View, err
 			return View{}, err
 		}
 		if pos == s.size {
+			if err := l.shortened(s); err != nil {
+				return View{}, err
+			}
 			continue // compaction left nothing here
 		}
 		stop := s.size
@@ -187,6 +193,18 @@ func (l *Log) Read(from, end model.Offset, maxBytes int, minOne bool) (View, err
 	return View{}, nil
 }
 
+// shortened says that a segment has no batch at an offset because its file lost its end, or
+// the header that would tell is damaged, and not because compaction left none.
+func (l *Log) shortened(s *segment) error {
+	if s == l.active() || !s.exists {
+		return nil
+	}
+	if err := l.loadSums(s); err != nil {
+		return err
+	}
+	return l.verify(s, s.size-1, s.size)
+}
+
 // view cuts [pos, stop) to maxBytes at a batch boundary.
 func (l *Log) view(s *segment, pos, stop int64, end model.Offset, maxBytes int, minOne, sealed bool) (View, error) {
 	first, next, err := l.cut(s, pos, stop, int64(max(maxBytes, 0)), minOne)
@@ -197,7 +215,9 @@ func (l *Log) view(s *segment, pos, stop int64, end model.Offset, maxBytes int, 
 		l.addHint(s, end, end, stop)
 	}
 	if sealed {
-		if err := l.verify(s, pos, next); err != nil {
+		// From the batch before: the offset asked for may be in that one, if its header was
+		// damaged.
+		if err := l.verify(s, max(pos-1, 0), next); err != nil {
 			return View{}, err
 		}
 	}

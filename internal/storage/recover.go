@@ -34,6 +34,9 @@ type Recovery struct {
 	Damaged bool
 	// FromJournal counts the batches that the log's own files had lost and the journal had.
 	FromJournal int
+	// Lost lists segments below the recovery point whose files are gone, with the records in
+	// them. Damaged is set with it. It is told once: what was left beside them is removed.
+	Lost []string
 	// Rebuilt lists files beside the log that were missing or damaged and made anew.
 	Rebuilt []string
 	// resized: zeros were cut off a segment that others follow, which must be durable.
@@ -89,13 +92,17 @@ func (l *Log) load() (Recovery, error) {
 	if names, err = l.finishSwaps(names); err != nil {
 		return r, err
 	}
+	if known {
+		r.Lost = lostSegments(names, ckpt)
+		r.Damaged = len(r.Lost) > 0
+	}
 	if err := l.takeNames(names, ckpt, known); err != nil {
 		return r, err
 	}
 	if len(l.segs) == 0 {
 		l.segs = []*segment{newEmptySegment(ckpt.LogStart)}
 		// Where a record was durable there must be a file with it.
-		r.Damaged = known && ckpt.RecoveryPoint > ckpt.LogStart
+		r.Damaged = r.Damaged || known && ckpt.RecoveryPoint > ckpt.LogStart
 		if r.Damaged {
 			known = false
 		}
@@ -123,6 +130,35 @@ func (l *Log) load() (Recovery, error) {
 	}
 	r.HighWatermark = max(l.start, min(ckpt.HighWatermark, l.end))
 	return r, nil
+}
+
+// lostSegments returns the names of segments that should be there. The first one must hold
+// the log start, which is recorded before any is removed. Of one behind it that has lost
+// its file the sums tell: what is cut off lies behind the recovery point by then, and what
+// is swapped out is gone, sums and all, before the swap ends.
+func lostSegments(names []string, ckpt CheckpointEntry) (lost []string) {
+	first := model.Offset(-1)
+	logs, sides := map[model.Offset]bool{}, []model.Offset{}
+	for _, name := range names {
+		switch base, suffix, ok := parseFileName(name); {
+		case ok && suffix == logSuffix:
+			logs[base] = true
+			if first < 0 || base < first {
+				first = base
+			}
+		case ok && suffix == sumsSuffix:
+			sides = append(sides, base)
+		}
+	}
+	if first > ckpt.LogStart {
+		lost = append(lost, fileName(ckpt.LogStart, logSuffix))
+	}
+	for _, base := range sides {
+		if !logs[base] && base > first && base >= ckpt.LogStart && base < ckpt.segmentBase {
+			lost = append(lost, fileName(base, logSuffix))
+		}
+	}
+	return lost
 }
 
 // takeNames sorts the files of the directory into segments and snapshots. What an
