@@ -148,8 +148,8 @@ func (l *Log) endOf(i int) model.Offset {
 // minOne the first batch comes even if it is larger than maxBytes. The view is empty if
 // there is nothing to read yet. The caller releases it.
 //
-// OFFSET_OUT_OF_RANGE if from is not within [StartOffset, EndOffset]. Read allocates
-// nothing once the segment's files are open.
+// OFFSET_OUT_OF_RANGE if from is not within [StartOffset, EndOffset], CORRUPT_MESSAGE if a
+// scrub found what is there damaged. Read allocates nothing once the segment's files are open.
 func (l *Log) Read(from, end model.Offset, maxBytes int, minOne bool) (View, error) {
 	if from < l.start || from > l.end {
 		return View{}, fmt.Errorf("read %v at %d, log is [%d, %d): %w", l.partition, from, l.start, l.end, kerr.OffsetOutOfRange)
@@ -163,7 +163,7 @@ func (l *Log) Read(from, end model.Offset, maxBytes int, minOne bool) (View, err
 	}
 	for i := l.segmentFor(from); i < len(l.segs) && l.segs[i].base < end; i++ {
 		s := l.segs[i]
-		if s.size == 0 {
+		if s.size == 0 && len(s.damage) == 0 {
 			if err := l.shortened(s); err != nil {
 				return View{}, err
 			}
@@ -174,6 +174,9 @@ func (l *Log) Read(from, end model.Offset, maxBytes int, minOne bool) (View, err
 			return View{}, err
 		}
 		if pos == s.size {
+			if _, err := l.beforeDamage(s, pos, pos); err != nil {
+				return View{}, err // it is not here because the file is too short
+			}
 			if err := l.shortened(s); err != nil {
 				return View{}, err
 			}
@@ -187,6 +190,11 @@ func (l *Log) Read(from, end model.Offset, maxBytes int, minOne bool) (View, err
 		}
 		if stop <= pos {
 			return View{}, nil // end falls within the batch that holds from
+		}
+		if len(s.damage) > 0 {
+			if stop, err = l.beforeDamage(s, pos, stop); err != nil {
+				return View{}, err
+			}
 		}
 		return l.view(s, pos, stop, end, maxBytes, minOne, s != l.active())
 	}
@@ -211,7 +219,7 @@ func (l *Log) view(s *segment, pos, stop int64, end model.Offset, maxBytes int, 
 	if err != nil || next == pos {
 		return View{}, err
 	}
-	if next == stop && stop < s.size {
+	if next == stop && stop < s.size && len(s.damage) == 0 {
 		l.addHint(s, end, end, stop)
 	}
 	if sealed {
@@ -253,10 +261,12 @@ func (l *Log) cut(s *segment, pos, stop, maxBytes int64, minOne bool) (first mod
 		return first, pos + size, nil
 	}
 	// The last indexed batch that begins within reach is a boundary near the end.
-	if _, p, ok, err := l.floor(s, pos+maxBytes, true); err != nil {
-		return 0, 0, err
-	} else if ok && p > at {
-		at = p
+	if len(s.damage) == 0 {
+		if _, p, ok, err := l.floor(s, pos+maxBytes, true); err != nil {
+			return 0, 0, err
+		} else if ok && p > at {
+			at = p
+		}
 	}
 	last := model.Offset(-1)
 	for {
@@ -290,6 +300,9 @@ func (l *Log) locate(s *segment, off model.Offset) (int64, error) {
 	}
 	if off <= s.base {
 		return 0, nil
+	}
+	if len(s.damage) > 0 {
+		return l.locateDamaged(s, off)
 	}
 	for i := range l.hints {
 		if h := &l.hints[i]; h.seg == s && h.lo <= off && off <= h.hi {

@@ -513,6 +513,7 @@ func (l *Log) cutSegment(s *segment, size int64, c chainPoint) error {
 		return storageError("truncate segment", err)
 	}
 	s.size, s.ahead, s.wasCut, l.torn = size, 0, true, false
+	s.damage = slices.DeleteFunc(s.damage, func(d Damage) bool { return d.Position >= size })
 	kept := c.sums
 	s.sums = &kept
 	s.firstTs, s.firstKnown = c.firstTs, size > 0

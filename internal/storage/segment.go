@@ -124,6 +124,9 @@ type segment struct {
 	// sums guards the batch headers: growing in the active segment, loaded from its file
 	// in a closed one (nil until then).
 	sums *sums
+	// damage is what a scrub found wrong in the file, in order; Read refuses it. Closed
+	// segments only.
+	damage []Damage
 }
 
 func newSegment(base model.Offset) *segment {

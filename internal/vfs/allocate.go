@@ -10,6 +10,11 @@ type cacheDropper interface {
 	dropCache() error
 }
 
+// freshReader is a File that can be read past the memory of the system.
+type freshReader interface {
+	readFresh(p []byte, off int64) (int, error)
+}
+
 // allocateStep is how much Allocate writes at once where room can only be taken by writing.
 const allocateStep = 1 << 20
 
@@ -52,4 +57,16 @@ func DropCache(f File) error {
 		return c.dropCache()
 	}
 	return nil
+}
+
+// ReadFresh is f.ReadAt for who wants to know what the device holds: what memory has of
+// these bytes, and is not still to be written, is dropped before the read and again
+// after it, so that reading a large file does not push out what others use. Where
+// the system cannot do that it reads as ReadAt does. Only whole pages are dropped: off and
+// len(p) should be multiples of 4 KiB.
+func ReadFresh(f File, p []byte, off int64) (int, error) {
+	if r, ok := f.(freshReader); ok {
+		return r.readFresh(p, off)
+	}
+	return f.ReadAt(p, off)
 }

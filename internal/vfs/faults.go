@@ -319,4 +319,11 @@ func (f *faultFile) allocate(size int64) error {
 	return Allocate(f.File, size)
 }
 
+func (f *faultFile) readFresh(p []byte, off int64) (int, error) {
+	if err := f.fs.check(OpReadAt, f.name); err != nil {
+		return 0, err
+	}
+	return ReadFresh(f.File, p, off)
+}
+
 func (f *faultFile) dropCache() error { return DropCache(f.File) }
