@@ -33,11 +33,13 @@ type logDir struct {
 	// soonest is the smallest flush.ms of what was added to unsynced since the flush loop
 	// looked, in nanoseconds; unsyncedBytes what was written since its last round.
 	soonest, unsyncedBytes atomic.Int64
+	scrub scrubber
 	dirHealth
 }
 
 func newLogDir(m *Manager, d *storage.Dir) *logDir {
 	l := &logDir{m: m, d: d, found: map[model.Partition]bool{}}
+	l.scrub.d = l
 	ids, err := d.Partitions()
 	if err != nil {
 		l.unlisted = err
@@ -107,13 +109,14 @@ func (s *partSet) take() []*Partition {
 }
 
 // Run serves the background work of all directories until ctx ends: group commit,
-// background flush, checkpoints, retention, compaction.
+// background flush, checkpoints, retention, compaction, scrubbing.
 func (m *Manager) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, d := range m.dirs {
 		g.Go(func() error { d.commitLoop(ctx); return nil })
 		g.Go(func() error { d.flushLoop(ctx); return nil })
 		g.Go(func() error { d.watch(ctx); return nil })
+		g.Go(func() error { d.scrub.loop(ctx); return nil })
 	}
 	g.Go(func() error { m.retentionLoop(ctx); return nil })
 	g.Go(func() error { m.cleaner.loop(ctx); return nil })

@@ -305,7 +305,7 @@ const maxRateWait = time.Second
 func (r *rateLimit) wait(ctx context.Context, boot func() time.Duration, n int, rate func() float64) error {
 	for {
 		if ctx.Err() != nil {
-			return kerr.With(kerr.KafkaStorageError, "compaction stops: %v", ctx.Err())
+			return kerr.With(kerr.KafkaStorageError, "background work stops: %v", ctx.Err())
 		}
 		wait := r.take(boot(), n, rate())
 		if wait == 0 {

@@ -30,6 +30,8 @@ type DirInfo struct {
 	// Syncs counts the syncs of its logs, SyncTime sums up how long they took.
 	Syncs    int64
 	SyncTime time.Duration
+	// Scrub is how far its scrubbing is.
+	Scrub Scrubbing
 }
 
 // Dirs describes the log directories.
@@ -37,6 +39,7 @@ func (m *Manager) Dirs() []DirInfo {
 	out := make([]DirInfo, 0, len(m.dirs)+len(m.o.DeadDirs))
 	for _, d := range m.dirs {
 		i := DirInfo{ID: d.d.ID(), Path: d.d.Path(), Space: d.d.Space, Offline: d.offline(), Room: Room(d.state.Load())}
+		i.Scrub = d.scrub.state()
 		i.Syncs, i.SyncTime, i.Slow = d.slow.sums()
 		out = append(out, i)
 	}

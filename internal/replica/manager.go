@@ -86,6 +86,8 @@ type Options struct {
 	RetentionInterval func() time.Duration
 	// Cleaner yields the present log.cleaner.* settings; nil is no compaction.
 	Cleaner func() CleanerSettings
+	// Scrub yields the present kalda.scrub.* settings; nil is no scrubbing.
+	Scrub func() ScrubSettings
 	Clock   model.Clock
 	Logger  *slog.Logger
 }
@@ -173,6 +175,9 @@ func New(o Options) *Manager {
 	}
 	if o.Cleaner == nil {
 		o.Cleaner = func() CleanerSettings { return CleanerSettings{Backoff: time.Minute} }
+	}
+	if o.Scrub == nil {
+		o.Scrub = func() ScrubSettings { return ScrubSettings{} }
 	}
 	m := &Manager{o: o, converters: newConverters(), retainNow: make(chan struct{}, 1)}
 	m.cleaner.m = m
@@ -516,6 +521,13 @@ func (m *Manager) setApplied(rev int64) {
 		}
 	}
 	m.applied.waiters = keep
+}
+
+// revision is that of the latest image that was applied, 0 before the first.
+func (m *Manager) revision() int64 {
+	m.applied.Lock()
+	defer m.applied.Unlock()
+	return m.applied.revision
 }
 
 // WaitApplied waits until an image of at least that revision was applied.
