@@ -15,8 +15,8 @@ import (
 // DescribeLogDirs (35): 0 to 5; sizes of the volume from v4 (KIP-827), cordoned
 // directories from v5 (KIP-1066; none is ever cordoned here).
 //
-// Clients of ours are told each partition's directory too, and how far it is compacted, in
-// tagged fields.
+// Clients of ours are told each partition's directory too, how far it is compacted and what
+// is damaged of it, in tagged fields.
 func (b *Broker) describeLogDirs(p *wire.Pending, req *kmsg.DescribeLogDirsRequest) kmsg.Response {
 	resp := kmsg.NewPtrDescribeLogDirsResponse()
 	want := map[string]map[int32]bool{}
@@ -74,6 +74,9 @@ func (b *Broker) describeLogDirs(p *wire.Pending, req *kmsg.DescribeLogDirsReque
 					if b := compaction(f.part); b != nil {
 						rp.UnknownTags.Set(wire.TagPartitionCompaction, b)
 					}
+					if b := damage(f.part); b != nil {
+						rp.UnknownTags.Set(wire.TagPartitionDamage, b)
+					}
 				}
 				rt.Partitions = append(rt.Partitions, rp)
 				if f.stats.Offline != nil {
@@ -85,6 +88,22 @@ func (b *Broker) describeLogDirs(p *wire.Pending, req *kmsg.DescribeLogDirsReque
 		resp.Dirs = append(resp.Dirs, rd)
 	}
 	return resp
+}
+
+// damage is what a scrub found damaged of a partition, as JSON; nil for nothing.
+func damage(p *replica.Partition) []byte {
+	ds := p.Damage()
+	if len(ds) == 0 {
+		return nil
+	}
+	d := ds[0]
+	b, err := json.Marshal(wire.PartitionDamage{
+		Segments: len(ds), Base: int64(d.Base), Position: d.Position, FirstOffset: int64(d.First), NextOffset: int64(d.Next),
+	})
+	if err != nil {
+		return nil // numbers: it does not fail
+	}
+	return b
 }
 
 // compaction is how far a partition is compacted, as JSON; nil where that means nothing.

@@ -118,7 +118,8 @@ func (a *app) clusterHealth() *cobra.Command {
 		Use:   "health",
 		Short: "Check that every partition has its leader and its replicas",
 		Long: `Check that the cluster has a controller and that every partition has a leader and all of
-its replicas in sync. The exit code is 6 when something is wrong.`,
+its replicas in sync, and that no broker knows of damage in its records. The exit code is 6
+when something is wrong.`,
 		Args: noArgs,
 	}
 	out := outputFlag(cmd)
@@ -128,6 +129,7 @@ its replicas in sync. The exit code is 6 when something is wrong.`,
 			if err != nil {
 				return err
 			}
+			info.broken = append(info.broken, damagedPartitions(c.sizes(ctx))...)
 			r := judge(info)
 			err = printResult(a.Stdout, *out, r, func(w io.Writer, wide bool) error {
 				if r.Healthy {

@@ -276,10 +276,12 @@ type replicaSize struct {
 	bytes  int64
 	// compaction is nil where the broker does not tell, or the topic is not compacted.
 	compaction *wire.PartitionCompaction
+	// damage is nil where nothing is known to be damaged.
+	damage *wire.PartitionDamage
 }
 
-// sizes returns what is stored of each partition of the topics; none for brokers that do
-// not tell. It is additional knowledge: an error is no reason to fail.
+// sizes returns what is stored of each partition of the topics, of all topics if none is
+// named; none for brokers that do not tell. It is additional knowledge: an error is no reason to fail.
 func (c *client) sizes(ctx context.Context, topics ...string) map[model.TopicPartition][]replicaSize {
 	m := make(map[model.TopicPartition][]replicaSize)
 	// All topics are asked for and filtered here: the request would need their partitions.
@@ -290,7 +292,7 @@ func (c *client) sizes(ctx context.Context, topics ...string) map[model.TopicPar
 		}
 		for _, d := range resp.Dirs {
 			for _, t := range d.Topics {
-				if !slices.Contains(topics, t.Topic) {
+				if len(topics) > 0 && !slices.Contains(topics, t.Topic) {
 					continue
 				}
 				for _, p := range t.Partitions {
@@ -307,6 +309,11 @@ func (c *client) sizes(ctx context.Context, topics ...string) map[model.TopicPar
 							var c wire.PartitionCompaction
 							if json.Unmarshal(v, &c) == nil {
 								size.compaction = &c
+							}
+						case wire.TagPartitionDamage:
+							var d wire.PartitionDamage
+							if json.Unmarshal(v, &d) == nil {
+								size.damage = &d
 							}
 						}
 					})

@@ -257,6 +257,7 @@ type storedJSON struct {
 	Bytes      int64           `json:"bytes"`
 	Dir        string          `json:"dir"`
 	Compaction *compactionJSON `json:"compaction,omitempty"`
+	Damage     *damageJSON     `json:"damage,omitempty"`
 }
 
 func (a *app) topicDescribe() *cobra.Command {
@@ -321,7 +322,7 @@ func (c *client) describeTopic(ctx context.Context, t *topicInfo) (*topicDetail,
 			r.Error = k.Name
 		}
 		for _, s := range stored[model.TopicPartition{Topic: t.name, Partition: p.n}] {
-			r.Stored = append(r.Stored, storedJSON{s.broker, s.bytes, s.dir, compactionOf(s.compaction)})
+			r.Stored = append(r.Stored, storedJSON{s.broker, s.bytes, s.dir, compactionOf(s.compaction), damageOf(s.damage)})
 		}
 		d.Partitions = append(d.Partitions, r)
 	}
@@ -356,6 +357,10 @@ func printTopic(w io.Writer, d *topicDetail, wide bool) error {
 	if compacted {
 		t.cols = append(t.cols, column{head: "DIRTY", right: true}, column{head: "COMPACTED"})
 	}
+	damaged := d.damaged()
+	if damaged {
+		t.cols = append(t.cols, column{head: "DAMAGED"})
+	}
 	for _, p := range d.Partitions {
 		records, stored, leader := "-", "-", "none"
 		if p.Start != nil && p.End != nil {
@@ -375,6 +380,9 @@ func printTopic(w io.Writer, d *topicDetail, wide bool) error {
 			numOrDash(p.Start), numOrDash(p.End), records, stored, strconv.Itoa(int(p.LeaderEpoch)), strings.Join(dirs, " ")}
 		if compacted {
 			cells = append(cells, p.compactionCells()...)
+		}
+		if damaged {
+			cells = append(cells, p.damageCell())
 		}
 		t.add(cells...)
 	}

@@ -96,6 +96,10 @@ type BrokerOptions struct {
 	Group GroupOptions
 	// Cleaner are the settings of log compaction.
 	Cleaner CleanerOptions
+	// ScrubBytesPerSecond bounds what is read of each log directory to look for damage, 0 is
+	// none; ScrubInterval is the pause between two rounds.
+	ScrubBytesPerSecond int64
+	ScrubInterval       time.Duration
 }
 
 // CleanerOptions are the settings of log compaction on a broker.
@@ -197,6 +201,8 @@ func brokerBindings() []binding[BrokerOptions] {
 
 		{"kalda.disk.soft", "DiskSoft", func(o *o, v Value) { o.DiskSoft = v.FreeSpace() }},
 		{"kalda.disk.hard", "DiskHard", func(o *o, v Value) { o.DiskHard = v.FreeSpace() }},
+		{"kalda.scrub.bytes.per.second", "ScrubBytesPerSecond", func(o *o, v Value) { o.ScrubBytesPerSecond = v.Int64() }},
+		{"kalda.scrub.interval.ms", "ScrubInterval", func(o *o, v Value) { o.ScrubInterval = v.Duration() }},
 		{"kalda.lost.dirs.accept", "LostDirsAccept", func(o *o, v Value) { o.LostDirsAccept = v.List() }},
 		{"log.cleaner.enable", "Cleaner.Enabled", func(o *o, v Value) { o.Cleaner.Enabled = v.Bool() }},
 		{"log.cleaner.threads", "Cleaner.Threads", func(o *o, v Value) { o.Cleaner.Threads = v.Int() }},

@@ -72,6 +72,10 @@ func kaldaKeys() []Key {
 			Doc: "free space under which a log directory takes no records of producers: a share of the volume, a size, or the lesser of both; 0 is no limit"},
 		{Name: "kalda.disk.hard", Type: List, Default: "3%,1GiB", Valid: freeSpace(), Update: ClusterWide,
 			Doc: "free space under which a log directory takes no records at all, commits of offsets included; no more than kalda.disk.soft counts"},
+		{Name: "kalda.scrub.bytes.per.second", Type: Long, Unit: Bytes, Default: "16777216", Valid: atLeast(0), Update: ClusterWide,
+			Doc: "most bytes per second that are read in each log directory to check old segments for damage; 0 switches it off"},
+		{Name: "kalda.scrub.interval.ms", Type: Long, Unit: Millis, Default: "604800000", Valid: atLeast(1), Update: ClusterWide,
+			Doc: "pause after all old segments of a log directory were checked, until they are checked again"},
 		{Name: "kalda.lost.dirs.accept", Type: List, Default: "",
 			Doc: "ids of log directories whose loss, or whose old state, the operator accepts; a start refuses it otherwise"},
 

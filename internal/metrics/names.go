@@ -32,6 +32,7 @@ const (
 	PartitionDirtyRatio          = "kalda_partition_dirty_ratio"
 	PartitionCleanedSeconds      = "kalda_partition_cleaned_timestamp_seconds"
 	PartitionUncleanable         = "kalda_partition_uncleanable"
+	PartitionDamagedSegments     = "kalda_partition_damaged_segments"
 
 	CleanerRunning             = "kalda_cleaner_running"
 	CleanerRoundsTotal         = "kalda_cleaner_rounds_total"
@@ -49,8 +50,12 @@ const (
 	LogDirSyncsTotal       = "kalda_log_dir_syncs_total"
 	LogDirSyncSecondsTotal = "kalda_log_dir_sync_seconds_total"
 
-	LogOpenFiles      = "kalda_log_open_files"
-	LogOpenFilesLimit = "kalda_log_open_files_limit"
+	LogDirScrubbing          = "kalda_log_dir_scrubbing"
+	LogDirScrubbedBytesTotal = "kalda_log_dir_scrubbed_bytes_total"
+	LogDirScrubbedSeconds    = "kalda_log_dir_scrubbed_timestamp_seconds"
+	LogDirDamagedSegments    = "kalda_log_dir_damaged_segments"
+	LogOpenFiles             = "kalda_log_open_files"
+	LogOpenFilesLimit        = "kalda_log_open_files_limit"
 
 	Topics                  = "kalda_topics"
 	MetadataRevision        = "kalda_metadata_revision"
@@ -109,6 +114,7 @@ func table() []row {
 		{PartitionDirtyRatio, gauge, "Share of them in the partition's size.", partition},
 		{PartitionCleanedSeconds, gauge, "When the last compaction began, in seconds since 1970; 0 for never.", partition},
 		{PartitionUncleanable, gauge, "1 if the partition cannot be compacted.", partition},
+		{PartitionDamagedSegments, gauge, "Old segments of the partition that are damaged; partitions without any are left out.", partition},
 
 		{CleanerRunning, gauge, "Partitions that are being compacted.", nil},
 		{CleanerRoundsTotal, counter, "Compactions of a partition that ended.", nil},
@@ -125,6 +131,11 @@ func table() []row {
 		{LogDirSlow, gauge, "1 while syncs take more than a second.", dir},
 		{LogDirSyncsTotal, counter, "Syncs of logs.", dir},
 		{LogDirSyncSecondsTotal, counter, "Time that syncs of logs took.", dir},
+
+		{LogDirScrubbing, gauge, "1 while the directory's old segments are being checked.", dir},
+		{LogDirScrubbedBytesTotal, counter, "Bytes that were read for it.", dir},
+		{LogDirScrubbedSeconds, gauge, "When all of them had been checked the last time, in seconds since 1970; 0 for never.", dir},
+		{LogDirDamagedSegments, gauge, "Old segments that are damaged.", dir},
 
 		{LogOpenFiles, gauge, "Files that logs keep open.", nil},
 		{LogOpenFilesLimit, gauge, "Files that logs may keep open now: what the process may open, less the connections.", nil},

@@ -174,6 +174,10 @@ func (b *Broker) build() {
 		Roles:             groupRoles{b},
 		RetentionInterval: func() time.Duration { return b.opts.Load().RetentionCheckInterval },
 		Cleaner:           func() replica.CleanerSettings { return cleanerSettings(b.opts.Load().Cleaner) },
+		Scrub: func() replica.ScrubSettings {
+			o := b.opts.Load()
+			return replica.ScrubSettings{BytesPerSecond: float64(o.ScrubBytesPerSecond), Interval: o.ScrubInterval}
+		},
 		OnFailure: func(tp model.TopicPartition, err error) {
 			b.log.Error("partition offline", "partition", tp.String(), "err", err)
 		},

@@ -112,6 +112,9 @@ func (b *Broker) degraded() []string {
 		if d.Slow {
 			out = append(out, fmt.Sprintf("log directory %s has a slow disk", d.Path))
 		}
+		if n := d.Scrub.Damaged; n > 0 {
+			out = append(out, fmt.Sprintf("log directory %s has damaged segments: %d", d.Path, n))
+		}
 	}
 	return out
 }
@@ -136,5 +139,9 @@ func (b *Broker) dirMetrics(emit metrics.Emit) {
 		emit(metrics.LogDirSlow, bit(d.Slow), d.Path)
 		emit(metrics.LogDirSyncsTotal, float64(d.Syncs), d.Path)
 		emit(metrics.LogDirSyncSecondsTotal, d.SyncTime.Seconds(), d.Path)
+		emit(metrics.LogDirScrubbing, bit(d.Scrub.Running), d.Path)
+		emit(metrics.LogDirScrubbedBytesTotal, float64(d.Scrub.ReadBytes), d.Path)
+		emit(metrics.LogDirScrubbedSeconds, float64(d.Scrub.CompletedMs)/1000, d.Path)
+		emit(metrics.LogDirDamagedSegments, float64(d.Scrub.Damaged), d.Path)
 	}
 }

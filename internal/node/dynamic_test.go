@@ -454,6 +454,7 @@ func TestDynamicBrokerConfigs(t *testing.T) {
 	scripts := brokerScripts()
 	maps.Copy(scripts, limitScripts())
 	maps.Copy(scripts, cleanerScripts())
+	maps.Copy(scripts, scrubScripts())
 	for _, k := range config.TopicKeys() {
 		for _, syn := range k.Synonyms {
 			if s, ok := topicScripts()[k.Name]; ok && syn.Factor == 1 {

@@ -48,6 +48,9 @@ func (b *Broker) snapshot(emit metrics.Emit) {
 		emit(metrics.PartitionSizeBytes, float64(s.Bytes), l...)
 		emit(metrics.PartitionLeader, bit(s.Leader), l...)
 		emit(metrics.PartitionOffline, bit(s.Offline != nil), l...)
+		if n := len(p.Damage()); n > 0 {
+			emit(metrics.PartitionDamagedSegments, float64(n), l...)
+		}
 		if c, compacted := p.Cleaning(); compacted {
 			emit(metrics.PartitionDirtyBytes, float64(c.DirtyBytes), l...)
 			emit(metrics.PartitionDirtyRatio, c.DirtyRatio(), l...)

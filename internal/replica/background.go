@@ -33,7 +33,7 @@ type logDir struct {
 	// soonest is the smallest flush.ms of what was added to unsynced since the flush loop
 	// looked, in nanoseconds; unsyncedBytes what was written since its last round.
 	soonest, unsyncedBytes atomic.Int64
-	scrub scrubber
+	scrub                  scrubber
 	dirHealth
 }
 

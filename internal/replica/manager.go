@@ -87,9 +87,9 @@ type Options struct {
 	// Cleaner yields the present log.cleaner.* settings; nil is no compaction.
 	Cleaner func() CleanerSettings
 	// Scrub yields the present kalda.scrub.* settings; nil is no scrubbing.
-	Scrub func() ScrubSettings
-	Clock   model.Clock
-	Logger  *slog.Logger
+	Scrub  func() ScrubSettings
+	Clock  model.Clock
+	Logger *slog.Logger
 }
 
 // RoleListener hears of leadership.

@@ -49,10 +49,10 @@ type ScrubResult struct {
 
 // Scrub is the check of one segment. It belongs to whoever began it.
 type Scrub struct {
-	log    *Log // for what never changes
-	seg    *segment
-	size   int64
-	cuts   uint32
+	log  *Log // for what never changes
+	seg  *segment
+	size int64
+	cuts uint32
 	// rebuilt is Log.rebuilt when it began.
 	rebuilt int
 	build   indexBuild

@@ -55,3 +55,19 @@ type PartitionCompaction struct {
 	// Uncleanable is why the partition is left alone.
 	Uncleanable string `json:"uncleanable,omitempty"`
 }
+
+// TagPartitionDamage numbers the tagged field of a damaged partition in DescribeLogDirs
+// answers (v2 and later) to clients of ours: a PartitionDamage as JSON.
+const TagPartitionDamage = 10003
+
+// PartitionDamage tells what is damaged on a broker's disk of a partition.
+type PartitionDamage struct {
+	// Segments are damaged. The rest is about the first of them.
+	Segments int `json:"segments"`
+	// Base is its base offset, Position the byte in its .log file where damage begins.
+	Base     int64 `json:"base"`
+	Position int64 `json:"position"`
+	// FirstOffset to NextOffset, exclusive, cannot be read.
+	FirstOffset int64 `json:"firstOffset"`
+	NextOffset  int64 `json:"nextOffset"`
+}
