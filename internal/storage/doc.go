@@ -4,7 +4,7 @@
 // arguments. Its owner decides when to write, to sync and to clean.
 //
 //	<dir>/                         one Dir
-//	  lock meta.properties run.meta clean checkpoints
+//	  lock meta.properties run.meta clean checkpoints scrub
 //	  journal/<n>.journal          small durable writes of all logs
 //	  parts/<topic id>-<n>/        one Log
 //	    00000000000000000000.log .index .timeindex .sums      a closed segment
@@ -44,9 +44,12 @@
 //  8. The log start and a lowered recovery point are durable before a byte is removed.
 //  9. A segment file lives until its last View and Sync let go of it, whatever roll,
 //     retention, truncation or Close do meanwhile.
+//  10. What a scrub found damaged in a closed segment is not read: a view ends before it.
+//     Nothing else of the segment is refused, and the file is not changed.
 //
 // Who may call what: a Log belongs to one owner (replica.Partition) that serialises its
-// calls; View.ReadAt, View.Release and Sync.Run need no lock. A Dir is safe for
-// concurrent use. Left to others: validity of batches (record.Validate), the high
-// watermark, who leads, when time has come to sync, to clean or to close idle files.
+// calls; View.ReadAt, View.Release, Sync.Run, Compaction.Run and Scrub.Run need no lock. A
+// Dir is safe for concurrent use. Left to others: validity of batches (record.Validate),
+// the high watermark, who leads, when time has come to sync, to clean, to scrub or to
+// close idle files.
 package storage
