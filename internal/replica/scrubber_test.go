@@ -25,7 +25,9 @@ type scrubBench struct {
 	*cleanBench
 	scrub  ScrubSettings
 	logged bytes.Buffer
-	stop   func()
+	// compact: the topic is compacted.
+	compact bool
+	stop    func()
 }
 
 func newScrubBench(t *testing.T, partitions int) *scrubBench {
@@ -46,7 +48,13 @@ func (s *scrubBench) again() {
 	s.m.o.Scrub = func() ScrubSettings { return s.scrub }
 	s.m.o.Logger = slog.New(slog.NewTextHandler(&s.logged, &slog.HandlerOptions{Level: slog.LevelInfo}))
 	s.m.o.Settings = func(*meta.Image, *meta.Topic) (Settings, error) {
-		return Settings{Storage: storage.Options{SegmentBytes: 300}}, nil
+		return Settings{
+			Storage:    storage.Options{SegmentBytes: 300},
+			Compaction: Compaction{Enabled: s.compact, MinDirtyRatio: 0.1, DeleteRetention: time.Hour},
+		}, nil
+	}
+	s.m.o.Cleaner = func() CleanerSettings {
+		return CleanerSettings{Enabled: true, Threads: 1, Backoff: time.Second, DedupeBytes: 1 << 20, LoadFactor: 0.9, BufferBytes: 8192, BytesPerSecond: 1e9}
 	}
 	s.m.Apply(s.im)
 	for i := range parts {
@@ -322,11 +330,19 @@ func TestScrubberMeetsIOError(t *testing.T) {
 	})
 }
 
-// Retention, deletion of the topic, writers and rounds without a pause side by side: no
+// Retention, compaction, deletion of the topic, writers and rounds without a pause side by side: no
 // damage is invented. Under -race it shows what is shared.
 func TestScrubberBesideEverything(t *testing.T) {
+	for _, compact := range []bool{false, true} {
+		t.Run(fmt.Sprintf("compact=%v", compact), func(t *testing.T) { besideEverything(t, compact) })
+	}
+}
+
+func besideEverything(t *testing.T, compact bool) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScrubBench(t, 4)
+		s.compact = compact
+		s.again()
 		s.scrub.Interval = time.Millisecond
 		s.start()
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
@@ -347,7 +363,10 @@ func TestScrubberBesideEverything(t *testing.T) {
 		gone.Tombstones = map[model.TopicID]string{s.tid: "t"}
 		s.m.Apply(gone)
 		<-time.After(time.Minute)
-		if st := s.state(); st.Damaged != 0 || st.Segments < 1000 || s.lines("level=ERROR")+s.lines("level=WARN") != 0 {
+		if rounds := s.m.CleanerStats().Rounds; (rounds > 100) != compact {
+			t.Errorf("%d compactions", rounds)
+		}
+		if st := s.state(); st.Damaged != 0 || st.Segments < 100 || s.lines("level=ERROR")+s.lines("level=WARN") != 0 {
 			t.Errorf("%+v\n%s", st, s.logged.String())
 		}
 		s.end()

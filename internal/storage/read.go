@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/kalda-io/kalda/internal/model"
 	"github.com/kalda-io/kalda/kerr"
@@ -225,7 +226,11 @@ func (l *Log) view(s *segment, pos, stop int64, end model.Offset, maxBytes int, 
 	if sealed {
 		// From the batch before: the offset asked for may be in that one, if its header was
 		// damaged.
-		if err := l.verify(s, max(pos-1, 0), next); err != nil {
+		before := max(pos-1, 0)
+		if slices.ContainsFunc(s.damage, func(d Damage) bool { return d.end() == pos }) {
+			before = pos // that one is known to be, and which offsets are lost with it
+		}
+		if err := l.verify(s, before, next); err != nil {
 			return View{}, err
 		}
 	}

@@ -216,6 +216,26 @@ func TestScrubFindsEveryFlip(t *testing.T) {
 	}
 }
 
+// The same on a real disk, once.
+func TestScrubOnDisk(t *testing.T) {
+	disks(t, func(t *testing.T, fsys vfs.FS, path string) {
+		d := testDir(t, fsys, path)
+		l, _ := testLog(t, d, Options{SegmentBytes: 620 << 10})
+		for i := range 14 {
+			put(t, l, batchSpec{n: 100, size: 1000, ts: int64(1000 + i)})
+		}
+		doSync(t, l)
+		if rs := scrubAll(t, l); len(rs) != l.Segments()-1 || damageIn(rs) > 0 || len(rebuiltIn(rs)) > 0 {
+			t.Fatalf("%v", rs)
+		}
+		flipBit(t, fsys, l.segPath(l.segs[0], logSuffix), 300000, 1)
+		flipBit(t, fsys, l.segPath(l.segs[1], indexSuffix), 3, 1)
+		if rs := scrubAll(t, l); damageIn(rs) != 1 || len(rebuiltIn(rs)) != 3 {
+			t.Fatalf("%v", rs)
+		}
+	})
+}
+
 // Several places in one segment are told apart, up to a bound, and all are refused.
 func TestScrubFindsManyPlaces(t *testing.T) {
 	disk := vfs.NewMem()
@@ -501,6 +521,31 @@ func TestScrubRepairRaces(t *testing.T) {
 		if rs := scrubAll(t, l); damageIn(rs) > 0 || len(rebuiltIn(rs)) > 0 {
 			t.Errorf("afterwards: %v", rs)
 		}
+	}
+}
+
+// Beside a damaged log nothing is made anew, nor what a reader made anew meanwhile.
+func TestScrubLeavesSides(t *testing.T) {
+	for name, do := range map[string]func(t *testing.T, disk vfs.FS, l *Log){
+		"damaged log": func(t *testing.T, disk vfs.FS, l *Log) {
+			flipBit(t, disk, l.segPath(l.segs[0], logSuffix), 500000, 2)
+		},
+		"rebuilt": func(t *testing.T, _ vfs.FS, l *Log) { ok(t, l.rebuildIndex(l.segs[0])) },
+	} {
+		disk := vfs.NewMem()
+		_, l := fewPieces(t, disk)
+		index := l.segPath(l.segs[0], indexSuffix)
+		flipBit(t, disk, index, 9, 1)
+		c, _ := l.BeginScrub(0)
+		_, err := scrubOne(l, c, func(step int) {
+			if step == 2 {
+				do(t, disk, l)
+			}
+			if c.phase == scrubRepair {
+				t.Errorf("%s: the index is made anew", name)
+			}
+		})
+		ok(t, err)
 	}
 }
 

@@ -36,6 +36,7 @@ func TestSuite(t *testing.T) {
 				{"Map", testMap},
 				{"Allocate", testAllocate},
 				{"Modified", testModified},
+				{"ReadFresh", testReadFresh},
 			} {
 				t.Run(c.name, func(t *testing.T) {
 					fsys, dir := impl.make(t)
@@ -320,4 +321,22 @@ func testModified(t *testing.T, fsys FS, dir string) {
 	if m := must(fsys.Stat(dir))(t).ModifiedMs; m != 0 {
 		t.Errorf("a directory was written at %d", m)
 	}
+}
+
+// A fresh read gives what any other does, what was not synced yet included.
+func testReadFresh(t *testing.T, fsys FS, dir string) {
+	f := must(fsys.Create(filepath.Join(dir, "f")))(t)
+	want := bytes.Repeat([]byte("0123456789abcdef"), 1000)
+	must(f.WriteAt(want, 0))(t)
+	for range 2 {
+		got := make([]byte, 8192)
+		if n, err := ReadFresh(f, got, 4096); err != nil || n != len(got) || !bytes.Equal(got, want[4096:4096+8192]) {
+			t.Fatal(n, err)
+		}
+		if n, err := ReadFresh(f, got, 12288); err != io.EOF || n != 16000-12288 || !bytes.Equal(got[:n], want[12288:]) {
+			t.Fatal(n, err)
+		}
+		ok(t, f.Sync())
+	}
+	ok(t, f.Close())
 }
