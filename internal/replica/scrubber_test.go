@@ -23,7 +23,7 @@ import (
 // scrubBench is a manager with one topic whose every record of 270 bytes is a segment.
 type scrubBench struct {
 	*cleanBench
-	scrub  ScrubSettings
+	scrub  atomic.Pointer[ScrubSettings]
 	logged bytes.Buffer
 	// compact: the topic is compacted.
 	compact bool
@@ -31,7 +31,8 @@ type scrubBench struct {
 }
 
 func newScrubBench(t *testing.T, partitions int) *scrubBench {
-	s := &scrubBench{cleanBench: newCleanBench(t, partitions), scrub: ScrubSettings{BytesPerSecond: 1e9, Interval: time.Hour}}
+	s := &scrubBench{cleanBench: newCleanBench(t, partitions)}
+	s.setRate(1e9)
 	s.again()
 	return s
 }
@@ -45,7 +46,7 @@ func (s *scrubBench) again() {
 	parts := len(s.parts)
 	s.parts = nil
 	s.open()
-	s.m.o.Scrub = func() ScrubSettings { return s.scrub }
+	s.m.o.Scrub = func() ScrubSettings { return *s.scrub.Load() }
 	s.m.o.Logger = slog.New(slog.NewTextHandler(&s.logged, &slog.HandlerOptions{Level: slog.LevelInfo}))
 	s.m.o.Settings = func(*meta.Image, *meta.Topic) (Settings, error) {
 		return Settings{
@@ -64,6 +65,10 @@ func (s *scrubBench) again() {
 		}
 		s.parts = append(s.parts, p)
 	}
+}
+
+func (s *scrubBench) setRate(perSecond float64) {
+	s.scrub.Store(&ScrubSettings{BytesPerSecond: perSecond, Interval: time.Hour})
 }
 
 func (s *scrubBench) start() { s.stop = s.run() }
@@ -208,7 +213,7 @@ func TestScrubberGoesOn(t *testing.T) {
 		for _, p := range s.parts {
 			s.put(p, 6)
 		}
-		s.scrub.BytesPerSecond = 100 // 4 s for each segment
+		s.setRate(100) // 4 s for each segment
 		s.start()
 		<-time.After(scrubDelay + 40*time.Second)
 		first := s.state()
@@ -221,7 +226,7 @@ func TestScrubberGoesOn(t *testing.T) {
 			t.Errorf("stopping took %v", took)
 		}
 		s.again()
-		s.scrub.BytesPerSecond = 1e9
+		s.setRate(1e9)
 		s.start()
 		<-time.After(time.Minute)
 		if st := s.state(); st.Running || st.CompletedMs == 0 || st.Segments+first.Segments != 20 {
@@ -249,25 +254,25 @@ func TestScrubberRate(t *testing.T) {
 		for _, p := range s.parts {
 			s.put(p, 50)
 		}
-		s.scrub.BytesPerSecond = 0
+		s.setRate(0)
 		s.start()
 		<-time.After(time.Hour)
 		if st := s.state(); st.ReadBytes != 0 || st.Running || st.CompletedMs != 0 {
 			t.Fatalf("off: %+v", st)
 		}
-		s.scrub.BytesPerSecond = 50
+		s.setRate(50)
 		<-time.After(scrubLook + time.Minute)
 		slow := s.state().ReadBytes
 		if slow < 50*50 || slow > 50*65+400 {
 			t.Errorf("%d bytes in a minute at 50 per second", slow)
 		}
-		s.scrub.BytesPerSecond = 0
+		s.setRate(0)
 		<-time.After(time.Minute)
 		off := s.state().ReadBytes
 		if off > slow+400 {
 			t.Errorf("%d bytes while it is off", off-slow)
 		}
-		s.scrub.BytesPerSecond = 500
+		s.setRate(500)
 		<-time.After(10 * time.Second)
 		if n := s.state().ReadBytes - off; n < 400*10 || n > 500*11+400 {
 			t.Errorf("%d bytes in ten seconds at 500 per second", n)
@@ -343,7 +348,7 @@ func besideEverything(t *testing.T, compact bool) {
 		s := newScrubBench(t, 4)
 		s.compact = compact
 		s.again()
-		s.scrub.Interval = time.Millisecond
+		s.scrub.Store(&ScrubSettings{BytesPerSecond: 1e9, Interval: time.Millisecond})
 		s.start()
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 		defer cancel()
