@@ -25,6 +25,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -49,6 +50,8 @@ type Options struct {
 	Out                     io.Writer // progress, a line a minute
 	LineEvery               time.Duration
 
+	// settle is how long cleaner and retention may take when nobody writes any more, settleBound if 0.
+	settle time.Duration
 	// sabotage, in tests of the soak itself, damages the data of a dead node; extra are arguments of the node.
 	sabotage func(dataDir string) error
 	extra    []string
@@ -67,7 +70,8 @@ type Result struct {
 	Report   check.Report `json:"report"`
 	Trends   []Trend      `json:"trends"`
 	Samples  int          `json:"samples"`
-	Problems []string     `json:"problems"` // what else was not as it must be
+	Told     []string     `json:"told"`     // what the run itself found
+	Problems []string     `json:"problems"` // that, and what should have happened and did not
 	Passed   bool         `json:"passed"`
 }
 
@@ -157,6 +161,9 @@ func (o Options) withDefaults() Options {
 	if o.MarkBefore == 0 {
 		o.MarkBefore = 3 * time.Second
 	}
+	if o.settle == 0 {
+		o.settle = settleBound
+	}
 	if o.LineEvery == 0 {
 		o.LineEvery = time.Minute
 	}
@@ -194,23 +201,30 @@ func JudgeDir(dir string) (res Result, err error) {
 	if err != nil {
 		return res, err
 	}
-	sampled, err := os.Open(filepath.Join(dir, "samples.jsonl"))
+	samples, err := readSamples(dir)
 	if err != nil {
 		return res, err
 	}
-	defer sampled.Close()
-	var samples []Sample
-	for dec := json.NewDecoder(sampled); ; {
+	res.judge(events, samples)
+	return res, nil
+}
+
+// readSamples reads the samples of a run back.
+func readSamples(dir string) (samples []Sample, err error) {
+	file, err := os.Open(filepath.Join(dir, "samples.jsonl"))
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	for dec := json.NewDecoder(file); ; {
 		var s Sample
 		if err := dec.Decode(&s); err == io.EOF {
-			break
+			return samples, nil
 		} else if err != nil {
-			return res, err
+			return samples, fmt.Errorf("%s: sample %d: %w", file.Name(), len(samples), err)
 		}
 		samples = append(samples, s)
 	}
-	res.judge(events, samples)
-	return res, nil
 }
 
 // judge fills in what history and samples tell.
@@ -222,6 +236,7 @@ func (res *Result) judge(events []history.Event, samples []Sample) {
 			res.Problems = append(res.Problems, fmt.Sprintf(format, args...))
 		}
 	}
+	res.Problems = slices.Clone(res.Told)
 	demand(res.Report.OK > 0, "nothing was acknowledged")
 	demand(res.Report.Commits > 0, "no group committed anything")
 	demand(res.Report.Leaves > 0, "no member left a group")
@@ -282,7 +297,7 @@ func (r *run) load(ctx context.Context) (err error) {
 	stopReading()
 	loadErr = errors.Join(loadErr, readers.Wait())
 	if loadErr == nil {
-		loadErr = r.settle(ctx, node)
+		loadErr = r.quiesce(ctx, node)
 	} else {
 		// What can still be read tells how much is lost.
 		var cancel context.CancelFunc
@@ -305,7 +320,7 @@ func settings() []string {
 	var args []string
 	for _, s := range []string{
 		"log.cleaner.backoff.ms=1000", "log.retention.check.interval.ms=2000",
-		"offsets.topic.segment.bytes=262144", "offsets.retention.minutes=" + strconv.Itoa(offsetsMinutes), "offsets.retention.check.interval.ms=10000",
+		"offsets.topic.num.partitions=8", "offsets.topic.segment.bytes=262144", "offsets.retention.minutes=" + strconv.Itoa(offsetsMinutes), "offsets.retention.check.interval.ms=10000",
 		"group.initial.rebalance.delay.ms=200",
 	} {
 		args = append(args, "--set", s)
@@ -360,15 +375,15 @@ func (r *run) produce(ctx, hard context.Context, workers *load.Workers) {
 	workers.Run(func() error { return r.clients.Visit(ctx, "visitor", retentionTopic, visitEvery) })
 }
 
-// settle waits until nothing is left to compact or to delete, and for the rest of what must be true of a node to which
+// quiesce waits until nothing is left to compact or to delete, and for the rest of what must be true of a node to which
 // nobody writes any more.
-func (r *run) settle(ctx context.Context, node *target.Node) error {
-	ctx, cancel := context.WithTimeout(ctx, settleBound)
+func (r *run) quiesce(ctx context.Context, node *target.Node) error {
+	ctx, cancel := context.WithTimeout(ctx, r.settle)
 	defer cancel()
 	for {
 		m, err := proc.Scrape(ctx, node)
 		if err != nil {
-			return fmt.Errorf("settle: %w", err)
+			return fmt.Errorf("after the load: %w", err)
 		}
 		r.count(m)
 		dirty, over, under := 0.0, 0, 0
@@ -387,16 +402,16 @@ func (r *run) settle(ctx context.Context, node *target.Node) error {
 		}
 		if dirty == 0 && over == 0 {
 			if under > 0 {
-				r.result.Problems = append(r.result.Problems, fmt.Sprintf("%d partitions of %s are smaller than retention.bytes allows", under, retentionTopic))
+				r.result.Told = append(r.result.Told, fmt.Sprintf("%d partitions of %s are smaller than retention.bytes allows", under, retentionTopic))
 			}
 			if topics := m["kalda_topics"]; topics != 5 { // ours and __consumer_offsets
-				r.result.Problems = append(r.result.Problems, fmt.Sprintf("%.0f topics are left, want 5: were deleted ones forgotten?", topics))
+				r.result.Told = append(r.result.Told, fmt.Sprintf("%.0f topics are left, want 5: were deleted ones forgotten?", topics))
 			}
 			return nil
 		}
 		if sleep(ctx, 200*time.Millisecond) != nil {
-			r.result.Problems = append(r.result.Problems,
-				fmt.Sprintf("after %v without writes %.0f bytes of %s are not compacted and %d partitions of %s are too large", settleBound, dirty, compactTopic, over, retentionTopic))
+			r.result.Told = append(r.result.Told,
+				fmt.Sprintf("after %v without writes %.0f bytes of %s are not compacted and %d partitions of %s are too large", r.settle, dirty, compactTopic, over, retentionTopic))
 			return nil
 		}
 	}
@@ -410,7 +425,7 @@ func (r *run) verify(ctx context.Context) error {
 	}
 	for _, dir := range brokers {
 		if text, err := exec.CommandContext(ctx, r.Bin.Path, "log", "verify", "--data", dir).CombinedOutput(); err != nil {
-			r.result.Problems = append(r.result.Problems, fmt.Sprintf("kalda log verify: %v: %s", err, text))
+			r.result.Told = append(r.result.Told, fmt.Sprintf("kalda log verify: %v: %s", err, text))
 		}
 	}
 	return nil
