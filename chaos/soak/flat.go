@@ -20,6 +20,7 @@ const (
 	Disk       Resource = "disk bytes"       // of the data directory, without the records of topics that grow
 	Ensemble   Resource = "ensemble bytes"   // the database of the metadata
 	Partitions Resource = "partitions' dirs" // on disk
+	Start      Resource = "seconds to start" // the life that the sample is of
 )
 
 // Sample is what a node uses at one moment.
@@ -50,6 +51,7 @@ func Tolerances() map[Resource]Tolerance {
 		Disk:       {0.10, 24 * mib},
 		Ensemble:   {0.10, 2 * mib},
 		Partitions: {0.05, 8},
+		Start:      {0.50, 0.5}, // what else runs on the machine shows here most
 	}
 }
 

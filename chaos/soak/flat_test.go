@@ -11,7 +11,7 @@ import (
 // level that is lower while a process is young, and one sample in fifteen is far off.
 func healthy() []Sample {
 	random := rand.New(rand.NewPCG(1, 2))
-	levels := map[Resource]float64{RSS: 90 << 20, Heap: 14 << 20, Goroutines: 130, Files: 70, Disk: 120 << 20, Ensemble: 1 << 20, Partitions: 62}
+	levels := map[Resource]float64{RSS: 90 << 20, Heap: 14 << 20, Goroutines: 130, Files: 70, Disk: 120 << 20, Ensemble: 1 << 20, Partitions: 62, Start: 0.3}
 	var out []Sample
 	at := time.Duration(0)
 	add := func(life int, uptime time.Duration, mark bool) {
@@ -69,7 +69,7 @@ func TestFlatPasses(t *testing.T) {
 // TestLeaksFail adds a leak of each resource: one that a life gathers and the next does not have, and one that comes
 // back with every start, as what is on disk does.
 func TestLeaksFail(t *testing.T) {
-	perSecond := map[Resource]float64{RSS: 80 << 10, Heap: 10 << 10, Goroutines: 0.1, Files: 0.1, Disk: 100 << 10, Ensemble: 8 << 10, Partitions: 0.1}
+	perSecond := map[Resource]float64{RSS: 80 << 10, Heap: 10 << 10, Goroutines: 0.1, Files: 0.1, Disk: 100 << 10, Ensemble: 8 << 10, Partitions: 0.1, Start: 0.002}
 	for r, rate := range perSecond {
 		for _, c := range []struct {
 			over string

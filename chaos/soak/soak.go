@@ -110,9 +110,11 @@ type run struct {
 	start   target.Options
 	random  *rand.Rand
 	began   time.Time
-	samples []Sample
-	out     *json.Encoder // of samples
-	result  Result
+	// firstStart is how long the first start took.
+	firstStart time.Duration
+	samples    []Sample
+	out        *json.Encoder // of samples
+	result     Result
 	// what the lives before this one have counted, and what this one has at its last sample
 	before, now struct{ rounds, removed float64 }
 }
@@ -256,10 +258,12 @@ func (r *run) load(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, r.Duration+r.Duration/4+4*settleBound+progressBound)
 	defer cancel()
 	r.start = target.Options{DataDir: filepath.Join(r.Dir, "data"), ReadyTimeout: progressBound, ExtraArgs: append(settings(), r.extra...)}
+	began := time.Now()
 	node, err := target.Start(ctx, r.Bin, r.start)
 	if err != nil {
 		return err
 	}
+	r.firstStart = time.Since(began)
 	defer func() { node.Kill() }()
 	r.start.Kafka = node.Kafka()
 	r.clients = load.New(node.Kafka(), r.log)
