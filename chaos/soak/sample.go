@@ -58,12 +58,12 @@ func (r *run) take(ctx context.Context, node *target.Node) (map[Resource]float64
 			used.bytes -= size
 		}
 	}
-	least[Disk], least[Ensemble], least[Partitions] = used.bytes, used.ensemble, used.partitions
+	least[Disk], least[Journal], least[Ensemble], least[Partitions] = used.bytes, used.journal, used.ensemble, used.partitions
 	return least, last, nil
 }
 
 // use is what a data directory holds.
-type use struct{ bytes, ensemble, partitions float64 }
+type use struct{ bytes, journal, ensemble, partitions float64 }
 
 // diskUse walks through the directory of a node that runs: what vanishes meanwhile is not counted.
 func diskUse(dir string) (use, error) {
@@ -87,6 +87,10 @@ func diskUse(dir string) (use, error) {
 		}
 		if err != nil {
 			return err
+		}
+		if strings.HasSuffix(path, ".journal") {
+			u.journal++
+			return nil
 		}
 		u.bytes += allocated(info)
 		if strings.HasSuffix(path, filepath.Join("member", "snap", "db")) {
