@@ -38,20 +38,28 @@ const (
 const (
 	Send  = "send"  // one record by a producer
 	Poll  = "poll"  // one record seen by a reader
+	Begin = "begin" // a final reader is told that a partition begins at Offset
 	End   = "end"   // a final reader has read a partition to its end, which is Offset
 	Kill  = "kill"  // the node was killed
 	Start = "start" // the node is ready again
 
 	Commit    = "commit"    // a group, the process, commits Offset
 	Committed = "committed" // a group, the process, is told that Offset is committed; -1 for none
+	Consume   = "consume"   // a member of a group, the process, has handled one record
+	Join      = "join"      // a member came into a group, the process
+	Leave     = "leave"     // a member left a group
+	Delete    = "delete"    // a topic was deleted, after a reader had read all of it
 )
 
-// Event is one operation. Offset is -1 where none is known.
+// Event is one operation. Offset is -1 where none is known. Key is there where it is not the value's name,
+// that is where several records have one; Tombstone says that the record deletes its key.
 type Event struct {
 	Process   string `json:"process"`
 	F         string `json:"f"`
 	Topic     string `json:"topic,omitempty"`
 	Partition int32  `json:"partition"`
+	Key       string `json:"key,omitempty"`
+	Tombstone bool   `json:"tombstone,omitempty"`
 	Value     string `json:"value,omitempty"`
 	Sum       string `json:"sum,omitempty"`
 	Offset    int64  `json:"offset"`

@@ -150,7 +150,7 @@ func (r *run) load(ctx context.Context) error {
 	var producers, poller load.Workers
 	for i := range 2 {
 		producers.Run(func() error {
-			return r.clients.ProduceIdempotent(producing, hard, fmt.Sprintf("idempotent-%d", i), idempotentTopic)
+			return r.clients.ProduceIdempotent(producing, hard, fmt.Sprintf("idempotent-%d", i), idempotentTopic, load.BurstEvery)
 		})
 	}
 	if r.Kcat != "" {
@@ -179,7 +179,7 @@ func (r *run) load(ctx context.Context) error {
 		defer cancel()
 	}
 	for _, f := range load.FinalReaders() {
-		if err := r.clients.ReadAll(ctx, f); err != nil {
+		if err := r.clients.ReadAll(ctx, f, nil); err != nil {
 			return errors.Join(loadErr, fmt.Errorf("final read: %w\n%s", err, node.Log()))
 		}
 	}

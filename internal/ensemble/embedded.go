@@ -56,6 +56,7 @@ var walSize sync.Once
 type embedded struct {
 	server *etcdserver.EtcdServer
 	lock   io.Closer
+	past   *past // nil while it starts
 	once   sync.Once
 }
 
@@ -170,8 +171,6 @@ func openEmbedded(ctx context.Context, opts Options) (_ *Ensemble, err error) {
 		QuotaBackendBytes:           quotaBytes,
 		MaxTxnOps:                   meta.MaxTxnOps,
 		MaxRequestBytes:             1536 << 10,
-		AutoCompactionMode:          "periodic",
-		AutoCompactionRetention:     time.Hour,
 		StrictReconfigCheck:         true,
 		WarningApplyDuration:        500 * time.Millisecond,
 		DowngradeCheckTime:          5 * time.Second,
@@ -206,7 +205,9 @@ func openEmbedded(ctx context.Context, opts Options) (_ *Ensemble, err error) {
 			return nil, fmt.Errorf("ensemble in %s: %w", opts.Dir, err)
 		}
 	}
-	return &Ensemble{store: &store{client: v3client.New(server)}, embedded: e}, nil
+	client := v3client.New(server)
+	e.past = newPast(client, opts.Log)
+	return &Ensemble{store: &store{client: client}, embedded: e}, nil
 }
 
 // newServer is etcdserver.NewServer with its panics (a data directory that cannot be
@@ -223,6 +224,9 @@ func newServer(cfg config.ServerConfig) (s *etcdserver.EtcdServer, err error) {
 // close stops the server and lets others have the directory.
 func (e *embedded) close() {
 	e.once.Do(func() {
+		if e.past != nil {
+			e.past.stop()
+		}
 		e.server.Stop()
 		_ = e.lock.Close() // nothing was written through it
 	})

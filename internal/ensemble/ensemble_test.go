@@ -3,6 +3,7 @@ package ensemble
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"net/url"
 	"os"
@@ -12,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
@@ -152,6 +155,7 @@ func TestLogBridge(t *testing.T) {
 	lg := zapLogger(slog.New(slog.NewTextHandler(&logs, nil)))
 	lg.Info("small talk")
 	lg.Error("failed to update storage version")
+	lg.Warn("failed to publish local member to cluster through raft", zap.String("error", "etcdserver: too many requests"))
 	lg.Warn("slow disk", zap.String("took", "2s"))
 	lg.With(zap.String("member", "m")).Error("bad disk")
 	got := logs.String()
@@ -160,7 +164,7 @@ func TestLogBridge(t *testing.T) {
 			t.Errorf("log lacks %q:\n%s", want, got)
 		}
 	}
-	if strings.Contains(got, "small talk") || strings.Contains(got, "storage version") {
+	if strings.Contains(got, "small talk") || strings.Contains(got, "publish") || strings.Contains(got, "storage version") {
 		t.Errorf("log holds what it should not:\n%s", got)
 	}
 }
@@ -235,5 +239,65 @@ func TestCheckVersion(t *testing.T) {
 		if err := checkVersion(v); (err == nil) != good {
 			t.Errorf("%q: %v, want good %v", v, err, good)
 		}
+	}
+}
+
+// The first round of a life forgets what was before it, also of a life that was too short for any
+// round; later ones keep what changed since the round before.
+func TestThePastIsForgotten(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	dir := t.TempDir()
+	// put changes a key and returns the last revision but one, which only history has.
+	put := func(e *Ensemble) int64 {
+		t.Helper()
+		var rev int64
+		for range 3 {
+			r, err := e.store.client.Put(t.Context(), "key", "value")
+			if err != nil {
+				t.Fatal(err)
+			}
+			rev = r.Header.Revision
+		}
+		return rev - 1
+	}
+	readable := func(e *Ensemble, rev int64) bool {
+		t.Helper()
+		_, err := e.store.client.Get(t.Context(), "key", clientv3.WithRev(rev))
+		if err != nil && !errors.Is(rpctypes.Error(err), rpctypes.ErrCompacted) {
+			t.Fatal(err)
+		}
+		return err == nil
+	}
+	forget := func(e *Ensemble) {
+		t.Helper()
+		if err := e.embedded.past.forget(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e := openDir(t, dir)
+	before := put(e)
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	e = openDir(t, dir)
+	if !readable(e, before) {
+		t.Error("the start itself forgot something")
+	}
+	forget(e)
+	if readable(e, before) {
+		t.Error("what was before this life can still be read")
+	}
+	young := put(e)
+	forget(e)
+	if !readable(e, young) {
+		t.Error("what changed since the last round cannot be read any more")
+	}
+	forget(e)
+	forget(e) // nothing happened since
+	if readable(e, young) {
+		t.Error("what changed before the last round can still be read")
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
 	}
 }

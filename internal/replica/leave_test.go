@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"testing/synctest"
 
 	"github.com/kalda-io/kalda/internal/meta"
 	"github.com/kalda-io/kalda/internal/model"
@@ -147,4 +148,47 @@ func TestFlushMessagesHoldsAcks(t *testing.T) {
 	if got := w.take(); got != "[0/7:0]" {
 		t.Fatalf("acked %s", got)
 	}
+}
+
+// Each life deletes a topic that it has written through the journal, and ends in a crash.
+// The journal does not grow with the lives: what it holds of the deleted topic would
+// otherwise wait for ever for its log to be opened.
+func TestJournalForgetsDeletedTopics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		dead := meta.EmptyImage()
+		for life := range 8 {
+			stop := b.run()
+			p := b.apply(alone("commit"))
+			var w acks
+			b.write(p, &w, 0)
+			synctest.Wait()
+			if got := w.take(); got != "[0/7:0]" {
+				t.Fatalf("life %d: acked %s", life, got)
+			}
+			b.rev++
+			dead.Revision, dead.Tombstones[b.tid] = b.rev, "t"
+			b.m.Apply(dead)
+			stop()
+			after := b.disk.CrashClone(uint64(life))
+			_ = b.m.Close() // of the life that the crash has ended
+			b.disk, b.fs, b.tid = after, after, model.NewTopicID()
+			b.open()
+			b.m.Apply(dead)
+			if err := b.m.RemoveStale(dead); err != nil {
+				t.Fatal(err)
+			}
+			if left := b.m.dirs[0].d.Journal().Left(); len(left) > 0 {
+				t.Fatalf("life %d: the journal waits for %v", life, left)
+			}
+		}
+		files, err := b.disk.List("/data/journal")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(files) > 2 {
+			t.Errorf("the journal has %d files after 8 lives: %v", len(files), files)
+		}
+		_ = b.m.Close()
+	})
 }

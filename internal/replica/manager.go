@@ -447,8 +447,9 @@ func (m *Manager) Damaged(dirID string) bool {
 	return false
 }
 
-// RemoveStale removes what an earlier run left of deleted topics, and reports
-// directories that no metadata names: those are kept.
+// RemoveStale removes what an earlier run left of deleted topics, files and entries of
+// the journal, and reports directories that no metadata names: those are kept. Call it
+// when the logs of all live topics were opened.
 func (m *Manager) RemoveStale(im *meta.Image) error {
 	var errs []error
 	for _, d := range m.dirs {
@@ -467,6 +468,11 @@ func (m *Manager) RemoveStale(im *meta.Image) error {
 			}
 			if err := d.d.RemoveLog(id); err != nil {
 				errs = append(errs, err)
+			}
+		}
+		for _, id := range d.d.Journal().Left() {
+			if _, dead := im.Tombstones[id.Topic]; dead {
+				d.d.Journal().Forget(id)
 			}
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"maps"
 	"slices"
 
 	"github.com/kalda-io/kalda/internal/model"
@@ -183,6 +184,20 @@ func (j *Journal) taken(p model.Partition) {
 	}
 	delete(j.left, p)
 }
+
+// Left lists, in no order, the partitions for which an earlier life left something here and
+// whose logs were not opened since. Their files stay.
+func (j *Journal) Left() []model.Partition {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.Collect(maps.Keys(j.left))
+}
+
+// Forget gives up what an earlier life left for a partition whose topic was deleted. A log
+// that is not there is never opened, so without this word its entries would hold their file
+// for ever, one more with every life that ends in a crash. Nothing is written: the next
+// life finds them again, and is told again. Ids of topics do not come back.
+func (j *Journal) Forget(p model.Partition) { j.taken(p) }
 
 // replayJournal appends what the journal has beyond the recovered end of the log.
 // What it has must follow without a hole: a hole means that durable records are gone.

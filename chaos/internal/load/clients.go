@@ -6,6 +6,9 @@
 //   - kcat, not idempotent: nothing acknowledged is lost; a batch that was sent again may be there twice.
 //   - a committer, whose acknowledged commits are never behind what a later fetch returns.
 //   - a newcomer that creates topics and writes their first records: what is young is on disk as well.
+//   - an idempotent producer of few keys, values and tombstones, for a compacted topic.
+//   - a maker of topics that are written, read to their end and deleted.
+//   - groups whose members come and go, and commit what they have handled.
 //
 // Every worker is a method that blocks until its context ends. It takes a second context, hard: a
 // producer that is told to end still waits for the answers that it is owed, up to a bound, unless hard
@@ -35,6 +38,9 @@ type Clients struct {
 	// Idempotent and Plain count the acknowledged records of the two kinds of producers, Commits the
 	// acknowledged commits, Topics the topics that the newcomer made.
 	Idempotent, Plain, Commits, Topics atomic.Int64
+	// Deleted counts the topics that were made and deleted again, Consumed what groups have handled, Joins
+	// and Leaves their members' coming and going.
+	Deleted, Consumed, Joins, Leaves atomic.Int64
 
 	addr string
 	log  *history.Log
@@ -56,6 +62,13 @@ func (c *Clients) Note(topic string, partitions int32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.mu.partitions[topic] = partitions
+}
+
+// forget removes a topic that is to be deleted.
+func (c *Clients) forget(topic string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.mu.partitions, topic)
 }
 
 func (c *Clients) partitions(topic string) int32 { return c.topics()[topic] }
@@ -108,11 +121,14 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// The load comes in bursts, so that a batch has several records: burst records of each producer
-// every burstEvery. The rate keeps the history of 200 rounds within memory.
+// The load comes in bursts, so that a batch has several records: Burst records of each producer
+// every BurstEvery where nobody says otherwise. The rate keeps the history of 200 rounds within memory.
 const (
-	burst      = 10
-	burstEvery = 10 * time.Millisecond
+	Burst      = 10
+	BurstEvery = 10 * time.Millisecond
+)
+
+const (
 	// metadataMinAge lets franz-go look for the node soon after a restart; its default of 5 s would
 	// be most of a round.
 	metadataMinAge = 100 * time.Millisecond
@@ -140,8 +156,16 @@ func payload(value string, n int) []byte {
 	return []byte(value + " " + strings.Repeat(strconv.Itoa(n)+".", n%97))
 }
 
-// valueOf returns the name of the value in a payload.
-func valueOf(payload []byte) string {
-	name, _, _ := strings.Cut(string(payload), " ")
+// nameHeader names the value of a record that has none, a tombstone.
+const nameHeader = "name"
+
+// valueOf returns the name of a record's value.
+func valueOf(rec *kgo.Record) string {
+	for _, h := range rec.Headers {
+		if h.Key == nameHeader {
+			return string(h.Value)
+		}
+	}
+	name, _, _ := strings.Cut(string(rec.Value), " ")
 	return name
 }

@@ -3,6 +3,8 @@ package load
 import (
 	"fmt"
 	"testing"
+
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 func TestPayloadNamesItsValue(t *testing.T) {
@@ -10,7 +12,7 @@ func TestPayloadNamesItsValue(t *testing.T) {
 	for n := range 300 {
 		value := fmt.Sprint("p/", n)
 		body := payload(value, n)
-		if got := valueOf(body); got != value {
+		if got := valueOf(&kgo.Record{Value: body}); got != value {
 			t.Fatalf("payload %q names %q, want %q", body, got, value)
 		}
 		if seen[string(body)] {

@@ -10,9 +10,16 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// endOffsets returns the end of every partition of the topics. A log that does not start at 0 is an
-// error: nothing in a run deletes records, so its beginning would be lost.
-func endOffsets(ctx context.Context, cl *kgo.Client, partitions map[string]int32) ([]kadm.ListedOffset, error) {
+// span is what a partition holds.
+type span struct {
+	topic      string
+	partition  int32
+	start, end int64 // end is exclusive
+}
+
+// spans returns the beginning and the end of every partition of the topics. A log that does not start at 0
+// and is not one of trimmed is an error: nothing deletes its records, so its beginning would be lost.
+func spans(ctx context.Context, cl *kgo.Client, partitions map[string]int32, trimmed map[string]bool) ([]span, error) {
 	adm := kadm.NewClient(cl)
 	topics := slices.Sorted(maps.Keys(partitions))
 	starts, err := adm.ListStartOffsets(ctx, topics...)
@@ -23,7 +30,7 @@ func endOffsets(ctx context.Context, cl *kgo.Client, partitions map[string]int32
 	if err != nil {
 		return nil, err
 	}
-	var out []kadm.ListedOffset
+	var out []span
 	for _, topic := range topics {
 		for p := range partitions[topic] {
 			start, ok1 := starts.Lookup(topic, p)
@@ -35,10 +42,10 @@ func endOffsets(ctx context.Context, cl *kgo.Client, partitions map[string]int32
 				return nil, fmt.Errorf("%s-%d: start: %w", topic, p, start.Err)
 			case end.Err != nil:
 				return nil, fmt.Errorf("%s-%d: end: %w", topic, p, end.Err)
-			case start.Offset != 0:
+			case start.Offset != 0 && !trimmed[topic]:
 				return nil, fmt.Errorf("%s-%d starts at offset %d, but nothing was deleted", topic, p, start.Offset)
 			}
-			out = append(out, end)
+			out = append(out, span{topic, p, start.Offset, end.Offset})
 		}
 	}
 	return out, nil

@@ -89,7 +89,7 @@ func (c *Clients) ProduceKcat(ctx, hard context.Context, kcat, process, topic st
 	gone := make(chan struct{})
 	go func() { reader.Wait(); close(gone) }() // ends with the child: its standard error closes
 
-	tick := time.NewTicker(burstEvery)
+	tick := time.NewTicker(BurstEvery)
 	defer tick.Stop()
 	// kcat serves its reports only while it is given lines, so the feed must not wait for them.
 	feed := func() error {
@@ -103,7 +103,7 @@ func (c *Clients) ProduceKcat(ctx, hard context.Context, kcat, process, topic st
 			sent = append(sent, e)
 			mu.Unlock()
 			fmt.Fprintf(out, "%s\x1f%s\n", value, body) // Flush tells its error
-			if n%burst != burst-1 {
+			if n%Burst != Burst-1 {
 				continue
 			}
 			if err := out.Flush(); err != nil {

@@ -32,9 +32,18 @@ func (c *Clients) reader(topics map[string]int32, opts ...kgo.Opt) (*kgo.Client,
 
 // seen records one record that a reader was given.
 func (c *Clients) seen(process string, rec *kgo.Record) {
+	c.log.Add(c.event(process, history.Poll, rec.Topic, rec))
+}
+
+// event describes a record that process met. label is its topic's name in the history.
+func (c *Clients) event(process, f, label string, rec *kgo.Record) history.Event {
 	now := c.log.Now()
-	c.log.Add(history.Event{Process: process, F: history.Poll, Topic: rec.Topic, Partition: rec.Partition, Offset: rec.Offset,
-		Value: valueOf(rec.Value), Sum: history.Sum(rec.Key, rec.Value), Invoke: now, Complete: now, Type: history.OK})
+	e := history.Event{Process: process, F: f, Topic: label, Partition: rec.Partition, Offset: rec.Offset,
+		Value: valueOf(rec), Sum: history.Sum(rec.Key, rec.Value), Invoke: now, Complete: now, Type: history.OK}
+	if string(rec.Key) != e.Value {
+		e.Key, e.Tombstone = string(rec.Key), rec.Value == nil
+	}
+	return e
 }
 
 // Poll reads topics along during the kills until ctx ends.
@@ -64,38 +73,61 @@ func (c *Clients) Poll(ctx context.Context, topics ...string) error {
 }
 
 // ReadAll reads every partition of all topics from its start to its end, which it asks for first: nobody writes
-// any more.
-func (c *Clients) ReadAll(ctx context.Context, process string) error {
+// any more. The topics of trimmed may begin anywhere.
+func (c *Clients) ReadAll(ctx context.Context, process string, trimmed map[string]bool) error {
 	level := kgo.ReadUncommitted()
 	if process == "final-committed" {
 		level = kgo.ReadCommitted()
 	}
 	ctx, cancel := context.WithTimeout(ctx, drainBound)
 	defer cancel()
-	topics := c.topics()
-	cl, err := c.reader(topics, kgo.FetchIsolationLevel(level))
+	return c.readTopics(ctx, c.topics(), trimmed, func(f string, topic string, partition int32, offset int64, rec *kgo.Record) {
+		if rec != nil {
+			c.seen(process, rec)
+			return
+		}
+		c.log.Add(history.Event{Process: process, F: f, Topic: topic, Partition: partition, Offset: offset, Invoke: c.log.Now(), Type: history.OK})
+	}, kgo.FetchIsolationLevel(level))
+}
+
+// readTopics reads the topics to their ends and tells of each beginning, record and end.
+func (c *Clients) readTopics(ctx context.Context, topics map[string]int32, trimmed map[string]bool,
+	tell func(f string, topic string, partition int32, offset int64, rec *kgo.Record), opts ...kgo.Opt) error {
+	cl, err := c.reader(topics, opts...)
 	if err != nil {
 		return err
 	}
 	defer cl.Close()
-	ends, err := endOffsets(ctx, cl, topics)
+	all, err := spans(ctx, cl, topics, trimmed)
 	if err != nil {
 		return err
 	}
-	left := int64(0)
-	for _, end := range ends {
-		left += end.Offset
+	type partition struct {
+		topic string
+		p     int32
 	}
-	for left > 0 {
+	ends := make(map[partition]int64) // of what is not read to its end
+	for _, s := range all {
+		tell(history.Begin, s.topic, s.partition, s.start, nil)
+		if s.end > s.start {
+			ends[partition{s.topic, s.partition}] = s.end
+		}
+	}
+	for len(ends) > 0 {
 		fetches := cl.PollFetches(ctx)
 		for _, e := range fetches.Errors() {
-			return fmt.Errorf("%s: %s-%d: %w (%d records left)", process, e.Topic, e.Partition, e.Err, left)
+			return fmt.Errorf("%s-%d: %w (%d partitions left)", e.Topic, e.Partition, e.Err, len(ends))
 		}
-		fetches.EachRecord(func(rec *kgo.Record) { c.seen(process, rec); left-- })
+		fetches.EachRecord(func(rec *kgo.Record) {
+			tell(history.Poll, rec.Topic, rec.Partition, rec.Offset, rec)
+			// Offsets may have gaps where a topic is compacted, so records cannot be counted.
+			if at := (partition{rec.Topic, rec.Partition}); rec.Offset+1 >= ends[at] {
+				delete(ends, at)
+			}
+		})
 	}
-	for _, end := range ends {
-		c.log.Add(history.Event{Process: process, F: history.End, Topic: end.Topic, Partition: end.Partition, Offset: end.Offset,
-			Invoke: c.log.Now(), Type: history.OK})
+	for _, s := range all {
+		tell(history.End, s.topic, s.partition, s.end, nil)
 	}
 	return nil
 }
