@@ -64,3 +64,51 @@ func FuzzVarint(f *testing.F) {
 		}
 	})
 }
+
+// FuzzPlainRecord: what passes for a plain record is one by the whole set of rules, with the
+// same size, time and key; and records of the plain kind do pass.
+func FuzzPlainRecord(f *testing.F) {
+	for _, delta := range []int32{0, 63, 64, 8191, 8192, 1 << 20} {
+		f.Add([]byte("key"), bytes.Repeat([]byte("v"), int(delta%300)), int64(delta), delta, uint16(delta), byte(delta))
+	}
+	f.Add([]byte{}, []byte{}, int64(-1), int32(0), uint16(3), byte(0x80))
+	f.Fuzz(func(t *testing.T, key, value []byte, ts int64, delta int32, at uint16, x byte) {
+		if delta < 0 {
+			delta = -(delta + 1)
+		}
+		if len(key) == 0 {
+			key = nil
+		}
+		body := binary.AppendVarint([]byte{0}, ts)
+		body = binary.AppendVarint(body, int64(delta))
+		body = appendBytes(appendBytes(body, key), value)
+		body = append(body, 0)
+		rec := append(binary.AppendVarint(nil, int64(len(body))), body...)
+		n := len(rec)
+		p := append(rec, "what follows in the batch"...)
+		r, got := plainRecord(p, delta)
+		if ts < 1<<19 && ts >= -1<<19 && delta < 1<<20 && len(body) < 1<<20 && got != n {
+			t.Fatalf("%x: a plain record of %d bytes counts as %d", rec, n, got)
+		}
+		if got != 0 && (r != plain{ts, key == nil} || got != n) {
+			t.Fatalf("%x: %+v of %d bytes", rec, r, got)
+		}
+		p[int(at)%n] ^= x
+		b := make(Batch, HeaderLen)
+		for _, p := range [][]byte{p, p[:n], p[:n-1], p[:min(len(p), plainWindow)]} {
+			r, got := plainRecord(p, delta)
+			if got == 0 {
+				continue
+			}
+			want, err := b.checkRecord(p, delta, &ValidateOptions{RequireKeys: !r.noKey})
+			if err != nil || got != want {
+				t.Fatalf("%x: %d bytes, but %d by the rules: %v", p, got, want, err)
+			}
+			var f fields
+			_, w := varint32(p)
+			if err := f.split(p[w:got]); err != nil || f.timestampDelta != r.timestampDelta || (f.key.n < 0) != r.noKey {
+				t.Fatalf("%x: %+v, but %+v by the rules: %v", p, r, f, err)
+			}
+		}
+	})
+}

@@ -195,36 +195,53 @@ func (o *ValidateOptions) errTimestamp(ts int64) error {
 // checkRecords walks the batch's records p, uncompressed, without taking them apart.
 func (b Batch) checkRecords(p []byte, o *ValidateOptions) error {
 	count, base := b.NumRecords(), b.BaseTimestamp()
-	var f fields
+	inTime := !o.CheckTimestamps || o.LogAppendTime
 	for i := range count {
-		n, w := varint32(p)
-		if w <= 0 || n < minRecordLen-1 || int(n) > len(p)-w {
-			return &RecordError{i, invalid("record %d of %d: bad length", i, count)}
+		r, n := plainRecord(p, i)
+		if n == 0 || r.noKey && o.RequireKeys || !inTime && !o.inTime(base+r.timestampDelta) {
+			var err error
+			if n, err = b.checkRecord(p, i, o); err != nil {
+				return &RecordError{i, err}
+			}
 		}
-		rec := p[w : w+int(n)]
-		p = p[w+int(n):]
-		err := f.split(rec)
-		switch {
-		case err != nil:
-			return &RecordError{i, invalid("record %d of %d: %s", i, count, err)}
-		case f.offsetDelta != i:
-			// Kafka: LogValidator, "does not have incremental offsets".
-			return &RecordError{i, invalid("record %d of %d has the offset delta %d", i, count, f.offsetDelta)}
-		case o.RequireKeys && f.key.n < 0:
-			return &RecordError{i, invalid("record %d of %d has no key, which a compacted topic requires", i, count)}
-		}
-		// A sum that overflows is negative or the largest there is, so a bound stops it.
-		if ts := base + f.timestampDelta; o.CheckTimestamps && !o.LogAppendTime && (ts < NoTimestamp || o.outOfBounds(ts)) {
-			return &RecordError{i, o.errTimestamp(ts)}
-		}
-		if err := checkHeaders(rec[f.headers:]); err != nil {
-			return &RecordError{i, invalid("record %d of %d: %s", i, count, err)}
-		}
+		p = p[n:]
 	}
 	if len(p) != 0 {
 		return invalid("%d bytes follow the last record", len(p))
 	}
 	return nil
+}
+
+// inTime says whether a record may have the timestamp ts. A sum that overflows is negative or
+// the largest there is, so a bound stops it.
+func (o *ValidateOptions) inTime(ts int64) bool { return ts >= NoTimestamp && !o.outOfBounds(ts) }
+
+// checkRecord tests the record that p begins with, number i of the batch, and returns its size.
+func (b Batch) checkRecord(p []byte, i int32, o *ValidateOptions) (int, error) {
+	count := b.NumRecords()
+	n, w := varint32(p)
+	if w <= 0 || n < minRecordLen-1 || int(n) > len(p)-w {
+		return 0, invalid("record %d of %d: bad length", i, count)
+	}
+	rec := p[w : w+int(n)]
+	var f fields
+	err := f.split(rec)
+	switch {
+	case err != nil:
+		return 0, invalid("record %d of %d: %s", i, count, err)
+	case f.offsetDelta != i:
+		// Kafka: LogValidator, "does not have incremental offsets".
+		return 0, invalid("record %d of %d has the offset delta %d", i, count, f.offsetDelta)
+	case o.RequireKeys && f.key.n < 0:
+		return 0, invalid("record %d of %d has no key, which a compacted topic requires", i, count)
+	}
+	if ts := b.BaseTimestamp() + f.timestampDelta; o.CheckTimestamps && !o.LogAppendTime && !o.inTime(ts) {
+		return 0, o.errTimestamp(ts)
+	}
+	if err := checkHeaders(rec[f.headers:]); err != nil {
+		return 0, invalid("record %d of %d: %s", i, count, err)
+	}
+	return w + int(n), nil
 }
 
 // CheckCRC says whether the stored checksum fits the bytes.
