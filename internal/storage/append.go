@@ -237,7 +237,7 @@ func (l *Log) undoStaged(err error, h *handle) error {
 	l.stagedEnd = l.end
 	if h != nil {
 		l.torn = true
-		l.small = -mapRetry
+		l.small, l.large = -mapRetry, -extendRetry
 		if cerr := l.cutBack(h); cerr != nil && !vfs.NoSpace(cerr) {
 			return l.fail(errors.Join(err, cerr))
 		}

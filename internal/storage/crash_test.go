@@ -60,7 +60,8 @@ func newWorld(t testing.TB, seed uint64, lie vfs.Rule) *world {
 		starts: []model.Offset{0}, seqs: map[model.ProducerID]int32{}}
 	w.opts = Options{SegmentBytes: int64(1500 + rng.IntN(3000)), IndexIntervalBytes: 50 + rng.IntN(500),
 		SegmentIndexBytes: 60 + rng.IntN(400), Delete: true, Retention: -1,
-		MapAfter: []int{-1, 1, 1, 4}[rng.IntN(4)], MapBytes: 100 + rng.IntN(3000)}
+		MapAfter: []int{-1, 1, 1, 4}[rng.IntN(4)], ExtendAfter: []int64{-1, 1, 600}[rng.IntN(3)],
+		AheadBytes: 100 + rng.IntN(3000)}
 	w.open("boot-1")
 	return w
 }

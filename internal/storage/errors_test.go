@@ -15,15 +15,17 @@ import (
 // that did not declare itself failed goes on, and a new opening serves what was written.
 func TestEveryDiskErrorOnce(t *testing.T) {
 	for _, mapAfter := range []int{-1, 1, 3} {
-		t.Run(fmt.Sprintf("map after %d", mapAfter), func(t *testing.T) { everyDiskErrorOnce(t, mapAfter) })
+		t.Run(fmt.Sprintf("map after %d", mapAfter), func(t *testing.T) { everyDiskErrorOnce(t, mapAfter, -1) })
 	}
+	t.Run("extend", func(t *testing.T) { everyDiskErrorOnce(t, -1, 1) })
+	t.Run("extend and map", func(t *testing.T) { everyDiskErrorOnce(t, 2, 1) })
 }
 
-func everyDiskErrorOnce(t *testing.T, mapAfter int) {
+func everyDiskErrorOnce(t *testing.T, mapAfter int, extendAfter int64) {
 	failed, went := 0, 0
 	for k := 0; ; k++ {
 		w := newWorld(t, 5, vfs.Rule{})
-		w.opts.MapAfter = mapAfter
+		w.opts.MapAfter, w.opts.ExtendAfter = mapAfter, extendAfter
 		w.l.SetOptions(w.opts)
 		w.what = fmt.Sprintf("disk operation %d", k)
 		w.disk.Clear()

@@ -40,8 +40,10 @@ type Log struct {
 	sinceSnapshot int64
 
 	// small counts small writes in a row since the last sync began, for mapAhead; negative
-	// while mapping is not to be tried.
+	// while mapping is not to be tried. large counts the bytes of other writes since then, for
+	// extend; negative while that is not to be tried.
 	small int
+	large int64
 
 	recent *recentBatches
 	hints  [4]hint
@@ -252,7 +254,7 @@ func (l *Log) ExpireProducers(nowMs int64) int {
 func (l *Log) Idle() {
 	l.recent, l.lately = nil, nil
 	if l.failed == nil {
-		l.small = 0
+		l.small, l.large = 0, 0
 		_ = l.settle() // zeros that stay cost a little room; a close or a roll cuts them
 	}
 	for _, s := range l.segs {

@@ -33,10 +33,12 @@ func TestMetamorphic(t *testing.T) {
 		{name: "young segments", opts: Options{SegmentAge: 200 * time.Millisecond}, batching: 3},
 		{name: "clean restarts", opts: Options{SegmentBytes: 3000, IndexIntervalBytes: 100}, restarts: 10, batching: 2},
 		{name: "kills", opts: Options{SegmentBytes: 3000, IndexIntervalBytes: 100}, restarts: 10, kill: true, batching: 2, idle: true},
-		{name: "written only", opts: Options{SegmentBytes: 3000, MapAfter: -1}, batching: 1},
+		{name: "written only", opts: Options{SegmentBytes: 3000, MapAfter: -1, ExtendAfter: -1}, batching: 1},
+		{name: "extended", opts: Options{SegmentBytes: 9000, MapAfter: -1, ExtendAfter: 1, AheadBytes: 1000}, restarts: 10, batching: 3, idle: true},
+		{name: "extended and killed", opts: Options{SegmentBytes: 3000, MapAfter: 4, ExtendAfter: 500, AheadBytes: 700}, restarts: 10, kill: true, batching: 2, idle: true},
 		{name: "mapped at once", opts: Options{MapAfter: 1}, batching: 1},
-		{name: "small mappings", opts: Options{SegmentBytes: 3000, MapAfter: 2, MapBytes: 700}, restarts: 20, kill: true, batching: 1, idle: true},
-		{name: "mapped and closed", opts: Options{SegmentBytes: 9000, MapAfter: 1, MapBytes: 5000}, restarts: 10, batching: 3, idle: true},
+		{name: "small mappings", opts: Options{SegmentBytes: 3000, MapAfter: 2, AheadBytes: 700}, restarts: 20, kill: true, batching: 1, idle: true},
+		{name: "mapped and closed", opts: Options{SegmentBytes: 9000, MapAfter: 1, AheadBytes: 5000}, restarts: 10, batching: 3, idle: true},
 		{name: "kills of a large segment", restarts: 15, kill: true, batching: 1},
 	}
 	seeds := []uint64{*seedFlag}

@@ -35,9 +35,12 @@ type Options struct {
 	// MapAfter is after how many small writes in a row the log is written through memory
 	// (default 32; negative: never). See tail.go.
 	MapAfter int
-	// MapBytes is how far the active segment is prewritten with zeros for that (default
+	// ExtendAfter is after how many bytes of larger writes the active segment is extended
+	// ahead of them (default 1 MiB; negative: never).
+	ExtendAfter int64
+	// AheadBytes is how far the active segment is prewritten with zeros for both (default
 	// 256 KiB).
-	MapBytes int
+	AheadBytes int
 }
 
 // minSegmentBytes is Kafka's smallest segment.bytes of old; tests use small segments.
@@ -70,8 +73,11 @@ func (o Options) withDefaults() Options {
 	if o.MapAfter == 0 {
 		o.MapAfter = defaultMapAfter
 	}
-	if o.MapBytes <= 0 {
-		o.MapBytes = defaultMapBytes
+	if o.ExtendAfter == 0 {
+		o.ExtendAfter = defaultExtendAfter
+	}
+	if o.AheadBytes <= 0 {
+		o.AheadBytes = defaultAheadBytes
 	}
 	return o
 }

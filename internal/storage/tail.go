@@ -18,11 +18,16 @@ import (
 // never a fault of a store. They are nothing to a reader: a batch length of 0 ends the log
 // for recovery and for Kafka's tools, and closing, rolling and idling cut them off.
 //
-// Large writes go to the file as before, over the zeros if there are any. A mapping is made
-// after some small writes in a row, since zeros that large ones overwrite are work for
-// nothing, with no sync among them, and given up when a sync finds fewer: a sync makes the next store into each page a fault, which may even wait for the disk, so that
+// Large writes go to the file by a system call, over the zeros if there are any. A mapping is made
+// after some small writes in a row, with no sync among them, and given up when a sync finds fewer: a sync makes the next store into each page a fault, which may even wait for the disk, so that
 // a log that is synced with every write is faster without. Mappings are bounded in
 // number, and ten thousand logs that are written now and then cost nothing.
+//
+// A log that takes much in larger writes is extended as well, each time to the next multiple
+// of the same 256 KiB. The blocks are taken at once, which spares the file system to count
+// them page by page, and the write that needs them puts zeros behind its batches: pages that
+// are written whole come in large pieces, whereas each write that ends within a page leaves a
+// trail of small ones. Both halve what a write costs (BenchmarkLargeAppend).
 
 const (
 	// mappedWriteBytes is the largest write that is copied into the mapping. Beyond it the
@@ -31,11 +36,18 @@ const (
 	mappedWriteBytes = 4 << 10
 	// defaultMapAfter is how many small writes in a row, without a sync, are worth a mapping.
 	defaultMapAfter = 32
-	// defaultMapBytes is how far ahead a log is prewritten: what a crash leaves as zeros,
-	// what a mapped log takes of the process's resident pages at most.
-	defaultMapBytes = 256 << 10
+	// defaultAheadBytes is how far ahead a log is prewritten: what a crash leaves as zeros,
+	// what a mapped log takes of the process's resident pages at most. Large writes gain
+	// nothing from more.
+	defaultAheadBytes = 256 << 10
 	// mapRetry is after how many more small writes a mapping that failed is tried again.
 	mapRetry = 4096
+	// defaultExtendAfter is how much a log takes in larger writes since it was last synced
+	// before it is extended: at most one byte in five that a sync writes is a zero then.
+	defaultExtendAfter = 1 << 20
+	// extendRetry is after how many more bytes an extension that failed is tried again, if no
+	// sync comes before.
+	extendRetry = 64 << 20
 	// maxMappings bounds the mappings of one directory: 512 x 256 KiB.
 	maxMappings = 512
 )
@@ -61,8 +73,30 @@ func (l *Log) put(s *segment, h *handle, b []byte) error {
 			return err
 		}
 	}
+	l.large += n
+	if s.size+n > s.ahead && l.opts.ExtendAfter >= 0 && l.large >= l.opts.ExtendAfter {
+		if x, ok := h.f.(vfs.Extender); ok && l.extend(s, h, x, s.size+n) {
+			_, err := x.WriteZeroed(b, s.size, s.ahead)
+			return err
+		}
+	}
 	_, err := h.f.WriteAt(b, s.size)
 	return err
+}
+
+// extend makes the file reach to, and beyond it to the next multiple of AheadBytes. Without
+// that put writes as ever, so false is no error.
+func (l *Log) extend(s *segment, h *handle, x vfs.Extender, to int64) bool {
+	step := int64(l.opts.AheadBytes)
+	from := max(s.size, s.ahead)
+	s.ahead = max(to, min((to+step-1)/step*step, l.opts.SegmentBytes))
+	if err := x.Extend(from, s.ahead); err != nil {
+		l.large = -extendRetry
+		s.unmap()
+		_ = s.cutAhead(h) // as in mapAhead
+		return false
+	}
+	return true
 }
 
 // mapAhead moves the mapping to where the next n bytes go, or makes one if it is time.
@@ -78,7 +112,7 @@ func (l *Log) mapAhead(s *segment, h *handle, n int64) {
 		l.small = -mapRetry
 		return
 	}
-	end := max(s.size+n, min(s.size+int64(l.opts.MapBytes), l.opts.SegmentBytes))
+	end := max(s.size+n, min(s.size+int64(l.opts.AheadBytes), l.opts.SegmentBytes))
 	err := s.prewrite(h, end)
 	if err == nil {
 		s.mapping, err = m.Map(s.size, int(end-s.size))
@@ -146,19 +180,19 @@ func (l *Log) settle() error {
 	return storageError("cut segment", s.cutAhead(h))
 }
 
-// countSync begins the count of small writes anew; a log with few of them between two
+// countSync begins the counts of writes anew; a log with few of them between two
 // syncs gives up its mapping.
 func (l *Log) countSync() {
 	if l.small >= 0 && l.small < l.opts.MapAfter {
 		l.active().unmap()
 	}
-	l.small = min(l.small, 0)
+	l.small, l.large = min(l.small, 0), 0
 }
 
 // Calm tells that the log was used of late, but perhaps not written; the owner calls it
-// now and then. A mapping without a write since the last sync is given up, zeros and all.
+// now and then. Zeros without a write since the last sync are given up, and the mapping with them.
 func (l *Log) Calm() {
-	if l.failed == nil && l.small == 0 && l.active().mapping != nil {
+	if s := l.active(); l.failed == nil && l.small <= 0 && l.large == 0 && s.ahead > s.size {
 		_ = l.settle() // zeros that stay cost a little room; a close or a roll cuts them
 	}
 }

@@ -25,7 +25,7 @@ func fileSize(t *testing.T, l *Log) int64 {
 func TestMappedTail(t *testing.T) {
 	disks(t, func(t *testing.T, fsys vfs.FS, dir string) {
 		d := testDir(t, fsys, dir)
-		opts := Options{MapAfter: 3, MapBytes: 1000}
+		opts := Options{MapAfter: 3, AheadBytes: 1000}
 		l, _ := testLog(t, d, opts)
 		var all []byte
 		add := func(s batchSpec) {
@@ -128,7 +128,7 @@ func TestMappedTail(t *testing.T) {
 func TestPrewrittenZerosAreNoDamage(t *testing.T) {
 	m := vfs.NewMem()
 	d := testDir(t, m, "/data")
-	l, _ := testLog(t, d, Options{MapAfter: 1, MapBytes: 3000})
+	l, _ := testLog(t, d, Options{MapAfter: 1, AheadBytes: 3000})
 	for range 5 {
 		put(t, l, batchSpec{})
 	}
@@ -196,7 +196,7 @@ func TestZerosOfTheLastFlushedSegment(t *testing.T) {
 // come back below the recovery point.
 func TestRollMakesTheCutDurable(t *testing.T) {
 	m := vfs.NewMem()
-	l, _ := testLog(t, testDir(t, m, "/data"), Options{MapAfter: 1, MapBytes: 3000})
+	l, _ := testLog(t, testDir(t, m, "/data"), Options{MapAfter: 1, AheadBytes: 3000})
 	put(t, l, batchSpec{})
 	doSync(t, l)
 	l.Idle()
@@ -218,7 +218,7 @@ func TestMappedWriteErrors(t *testing.T) {
 	full := func(t *testing.T) (*vfs.Mem, *vfs.Faults, *Log) {
 		m := vfs.NewMem()
 		f := vfs.NewFaults(m)
-		l, _ := testLog(t, testDir(t, f, "/data"), Options{MapAfter: 2, MapBytes: 3000})
+		l, _ := testLog(t, testDir(t, f, "/data"), Options{MapAfter: 2, AheadBytes: 3000})
 		put(t, l, batchSpec{})
 		return m, f, l
 	}
@@ -272,7 +272,7 @@ func TestMappedWriteErrors(t *testing.T) {
 // a closed segment or with something behind them they are.
 func TestVerifyPrewritten(t *testing.T) {
 	m := vfs.NewMem()
-	l, _ := testLog(t, testDir(t, m, "/data"), Options{MapAfter: 1, MapBytes: 3000})
+	l, _ := testLog(t, testDir(t, m, "/data"), Options{MapAfter: 1, AheadBytes: 3000})
 	put(t, l, batchSpec{})
 	active := l.segPath(l.active(), logSuffix)
 	if r, err := VerifySegment(m, active); err != nil || len(r.Problems) != 0 || r.Prewritten != 3000-r.Bytes || r.Batches != 1 {

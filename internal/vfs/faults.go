@@ -273,6 +273,37 @@ func (f *faultFile) Map(off int64, n int) (Mapping, error) {
 	return &faultMapping{Mapping: m, file: f}, nil
 }
 
+// Extend implements Extender if the file beneath does.
+func (f *faultFile) Extend(from, to int64) error {
+	inner, ok := f.File.(Extender)
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	if err := f.fs.check(OpAllocate, f.name); err != nil {
+		return err
+	}
+	return inner.Extend(from, to)
+}
+
+// WriteZeroed implements Extender. It is a write to the rules.
+func (f *faultFile) WriteZeroed(p []byte, off, end int64) (int, error) {
+	inner, ok := f.File.(Extender)
+	if !ok {
+		return f.WriteAt(p, off)
+	}
+	return f.fs.writeAt(zeroedWriter{inner, end}, f.name, p, off)
+}
+
+// zeroedWriter writes zeros up to end behind what is written.
+type zeroedWriter struct {
+	Extender
+	end int64
+}
+
+func (w zeroedWriter) WriteAt(p []byte, off int64) (int, error) {
+	return w.WriteZeroed(p, off, w.end)
+}
+
 type faultMapping struct {
 	Mapping
 	file *faultFile

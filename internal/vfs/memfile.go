@@ -201,3 +201,28 @@ func (m *memMapping) Close() error {
 	m.closed = true
 	return nil
 }
+
+// Extend implements Extender.
+func (f *memFile) Extend(from, to int64) error {
+	if err := f.check("extend", true); err != nil {
+		return err
+	}
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	have := max(int64(len(f.node.data)), f.node.reserved)
+	if room := max(f.fs.freeLocked(), 0); f.fs.mu.capacity > 0 && to-have > room {
+		f.resizeLocked(max(int64(len(f.node.data)), have+room))
+		return pathErr("extend", f.name, syscall.ENOSPC)
+	}
+	f.resizeLocked(max(int64(len(f.node.data)), to))
+	return nil
+}
+
+// WriteZeroed implements Extender.
+func (f *memFile) WriteZeroed(p []byte, off, end int64) (int, error) {
+	n, err := f.WriteAt(p, off)
+	if at := off + int64(n); err == nil && at < end {
+		_, _ = f.WriteAt(make([]byte, end-at), at)
+	}
+	return n, err
+}

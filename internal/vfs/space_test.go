@@ -46,6 +46,38 @@ func TestCapacity(t *testing.T) {
 	}
 }
 
+// A full disk extends no file beyond its room; zeros that find none are no error of the write.
+func TestExtendFull(t *testing.T) {
+	m := NewMem()
+	m.SetCapacity(1000)
+	f := NewFaults(m)
+	a := must(f.Create("/a"))(t)
+	x := a.(Extender)
+	if err := x.Extend(0, 1001); !NoSpace(err) {
+		t.Fatal(err)
+	}
+	ok(t, a.Truncate(0))
+	ok(t, x.Extend(0, 900))
+	if s := must(m.Space("/"))(t); s.Free != 100 {
+		t.Fatalf("%+v", s)
+	}
+	if n, err := x.WriteZeroed(make([]byte, 950), 0, 2000); n != 950 || err != nil {
+		t.Fatal(n, err)
+	}
+	if n, err := x.WriteZeroed(make([]byte, 100), 950, 2000); n != 50 || !NoSpace(err) {
+		t.Fatal(n, err)
+	}
+	boom := errors.New("boom")
+	f.Add(Rule{Op: OpAllocate, Times: 1, Err: boom})
+	if err := x.Extend(1000, 1000); !errors.Is(err, boom) {
+		t.Fatal(err)
+	}
+	f.Add(Rule{Op: OpWriteAt, Times: 1, Short: 5, Err: boom})
+	if n, err := x.WriteZeroed(make([]byte, 10), 0, 20); n != 5 || !errors.Is(err, boom) {
+		t.Fatal(n, err)
+	}
+}
+
 // testAllocate: room is taken and given back; the bytes that are there stay.
 func testAllocate(t *testing.T, fsys FS, dir string) {
 	name := filepath.Join(dir, "f")

@@ -37,6 +37,7 @@ func TestSuite(t *testing.T) {
 				{"Allocate", testAllocate},
 				{"Modified", testModified},
 				{"ReadFresh", testReadFresh},
+				{"Extend", testExtend},
 			} {
 				t.Run(c.name, func(t *testing.T) {
 					fsys, dir := impl.make(t)
@@ -295,6 +296,49 @@ func testMap(t *testing.T, fsys FS, dir string) {
 		t.Error("stored into what was cut off")
 	}
 	ok(t, m.Close())
+}
+
+// testExtend: what a file is extended by reads as zeros, and writes with zeros behind them
+// leave what they say, whether the file reached that far or not.
+func testExtend(t *testing.T, fsys FS, dir string) {
+	f := must(fsys.Create(filepath.Join(dir, "a")))(t)
+	defer f.Close()
+	x, supported := f.(Extender)
+	if !supported {
+		t.Skip("files are not extended here")
+	}
+	write(t, f, 0, []byte("abc"))
+	err := x.Extend(3, 300_000)
+	if errors.Is(err, errors.ErrUnsupported) {
+		t.Skip(err)
+	}
+	ok(t, err)
+	want := append([]byte("abc"), make([]byte, 300_000-3)...)
+	if content(t, f) != string(want) {
+		t.Fatal("an extended file is not what it was, and zeros behind it")
+	}
+	for _, c := range []struct {
+		n        int
+		off, end int64
+	}{{5000, 3, 200_000}, {7, 100, 110}, {70_000, 250_000, 600_000}, {10, 600_000, 600_010}, {3, 600_005, 600_000}} {
+		p := bytes.Repeat([]byte{'x'}, c.n)
+		if n, err := x.WriteZeroed(p, c.off, c.end); n != c.n || err != nil {
+			t.Fatal(n, err)
+		}
+		if more := int(max(c.off+int64(c.n), c.end)) - len(want); more > 0 {
+			want = append(want, make([]byte, more)...)
+		}
+		clear(want[c.off:max(c.off, c.end)])
+		copy(want[c.off:], p)
+	}
+	if content(t, f) != string(want) {
+		t.Fatal("writes with zeros behind them did not leave both")
+	}
+	ok(t, f.Datasync())
+	ok(t, f.Truncate(3))
+	if content(t, f) != "abc" {
+		t.Fatal("the zeros do not go")
+	}
 }
 
 func isOS(fsys FS) bool { _, is := fsys.(OS); return is }
