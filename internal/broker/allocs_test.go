@@ -28,6 +28,8 @@ type bench struct {
 	im   *meta.Image
 	id   model.TopicID
 	name string
+	// first is the first partition that produceBody writes to.
+	first int32
 }
 
 func newBench(t testing.TB, partitions int) *bench {
@@ -39,7 +41,11 @@ func newBench(t testing.TB, partitions int) *bench {
 func newBenchOn(t testing.TB, disk vfs.FS, name string, partitions, insync int, conf ...string) *bench {
 	t.Helper()
 	self := model.Pair{ID: 1, Epoch: 10}
-	d, err := storage.OpenDir(disk, "/data", storage.DirOptions{ClusterID: "c", NodeID: 1, BootID: "b"})
+	path := "/data"
+	if _, real := disk.(vfs.OS); real {
+		path = t.TempDir()
+	}
+	d, err := storage.OpenDir(disk, path, storage.DirOptions{ClusterID: "c", NodeID: 1, BootID: "b"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +105,7 @@ func (b *bench) produceBody(version int16, partitions int) []byte {
 			b.t.Fatal(err)
 		}
 		rp := kmsg.NewProduceRequestTopicPartition()
-		rp.Partition, rp.Records = i, batch
+		rp.Partition, rp.Records = b.first+i, batch
 		rt.Partitions = append(rt.Partitions, rp)
 	}
 	req.Topics = append(req.Topics, rt)
@@ -232,6 +238,33 @@ func BenchmarkProduceHandle(b *testing.B) {
 		copy(buf, frame)
 		p.Body, p.Resp, p.Encode = buf, p.Resp[:0], nil
 		h.b.Handle(p)
+		h.b.Flush(h.conn)
+	}
+}
+
+// BenchmarkProduceDrain handles small requests for twelve partitions on a real disk, sixteen
+// in each drain of a connection. An operation is a request.
+func BenchmarkProduceDrain(b *testing.B) {
+	const drain, partitions = 16, 12
+	h := newBenchOn(b, vfs.OS{}, "topic", partitions, 1)
+	var frames, bufs [drain][]byte
+	var reqs [drain]wire.Pending
+	for i := range reqs {
+		h.first = int32(i % partitions)
+		frames[i] = h.produceBody(9, 1)
+		bufs[i] = make([]byte, len(frames[i]))
+		reqs[i] = wire.Pending{Conn: h.conn, Key: 0, Version: 9}
+		reqs[i].Bind(&completed{})
+	}
+	b.ReportAllocs()
+	b.SetBytes(int64(len(frames[0])))
+	for n := 0; n < b.N; n += drain {
+		for i := range reqs {
+			copy(bufs[i], frames[i])
+			p := &reqs[i]
+			p.Body, p.Resp, p.Encode = bufs[i], p.Resp[:0], nil
+			h.b.Handle(p)
+		}
 		h.b.Flush(h.conn)
 	}
 }

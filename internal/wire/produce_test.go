@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -392,12 +393,68 @@ func TestProduceAllocs(t *testing.T) {
 	}
 }
 
+// TestProduceSmall: the request that is sent most takes the short way, and nothing but it.
+func TestProduceSmall(t *testing.T) {
+	for version := produceFlexible; version <= MaxProduce; version++ {
+		for _, n := range []int{0, 1, 126, 127, 200, 20_000} {
+			r := ProduceRequest{Version: version, Acks: -1, TimeoutMillis: 1 << 20}
+			part := ProducePartition{Index: 1 << 20, Records: bytes.Repeat([]byte{7}, n)}
+			topic := ProduceTopic{Name: []byte("orders"), Partitions: []ProducePartition{part}}
+			if version >= topicIDVersion {
+				topic.Name, topic.ID = nil, model.TopicID{9, 8, 7}
+			}
+			r.Topics = []ProduceTopic{topic}
+			body := r.AppendTo(nil)
+			var small, got ProduceRequest
+			if !small.decodeSmall(version, body) || !equal(&small, &r) {
+				t.Fatalf("version %d, %d bytes of records: %+v", version, n, small)
+			}
+			for cut := range min(len(body), 300) {
+				if got.decodeSmall(version, body[:len(body)-cut-1]) {
+					t.Fatalf("version %d: a body cut by %d bytes parses", version, cut+1)
+				}
+			}
+			for _, change := range []func(r *ProduceRequest){
+				func(r *ProduceRequest) { r.TransactionalID = []byte{} },
+				func(r *ProduceRequest) { r.Topics = append(r.Topics, topic) },
+				func(r *ProduceRequest) { r.Topics = nil },
+				func(r *ProduceRequest) { r.Topics[0].Partitions = append(r.Topics[0].Partitions, part) },
+				func(r *ProduceRequest) { r.Topics[0].Partitions = nil },
+				func(r *ProduceRequest) { r.Topics[0].Partitions[0].Records = nil },
+			} {
+				o := r
+				o.Topics = []ProduceTopic{topic}
+				o.Topics[0].Partitions = slices.Clone(topic.Partitions)
+				change(&o)
+				body := o.AppendTo(nil)
+				if got.decodeSmall(version, body) {
+					t.Fatalf("version %d: taken for a small one: %+v", version, o)
+				}
+				if err := got.Decode(version, body); err != nil || !equal(&got, &o) {
+					t.Fatalf("version %d: %v, %+v", version, err, got)
+				}
+			}
+		}
+	}
+}
+
 func FuzzProduceRequest(f *testing.F) {
 	for version := MinProduce; version <= MaxProduce; version++ {
 		k, _ := randomProduce(newSource(version, 3), version, true)
 		f.Add(version, k.AppendTo(nil))
 	}
+	for version := produceFlexible; version <= MaxProduce; version++ {
+		r := ProduceRequest{Version: version, Acks: 1, TimeoutMillis: 1000, Topics: []ProduceTopic{
+			{Name: []byte("orders"), ID: model.TopicID{1, 2}, Partitions: []ProducePartition{{Index: 1, Records: make([]byte, 200)}}}}}
+		f.Add(version, r.AppendTo(nil))
+	}
 	f.Fuzz(func(t *testing.T, version int16, body []byte) {
+		var small, whole ProduceRequest
+		if version >= produceFlexible && version <= MaxProduce && small.decodeSmall(version, body) {
+			if err := whole.decode(version, body); err != nil || !equal(&small, &whole) {
+				t.Fatalf("%v\nsmall %+v\nwhole %+v", err, small, whole)
+			}
+		}
 		var r, again ProduceRequest
 		if err := r.Decode(version, body); err != nil {
 			if cap(r.Topics)*3 > len(body)*8+64 {
