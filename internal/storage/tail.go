@@ -45,6 +45,8 @@ const (
 	// defaultExtendAfter is how much a log takes in larger writes since it was last synced
 	// before it is extended: at most one byte in five that a sync writes is a zero then.
 	defaultExtendAfter = 1 << 20
+	// zeroedBytes is the piece of a file of which a write leaves no part untouched.
+	zeroedBytes = 64 << 10
 	// extendRetry is after how many more bytes an extension that failed is tried again, if no
 	// sync comes before.
 	extendRetry = 64 << 20
@@ -74,9 +76,9 @@ func (l *Log) put(s *segment, h *handle, b []byte) error {
 		}
 	}
 	l.large += n
-	if s.size+n > s.ahead && l.opts.ExtendAfter >= 0 && l.large >= l.opts.ExtendAfter {
-		if x, ok := h.f.(vfs.Extender); ok && l.extend(s, h, x, s.size+n) {
-			_, err := x.WriteZeroed(b, s.size, s.ahead)
+	if end := s.size + n; l.opts.ExtendAfter >= 0 && l.large >= l.opts.ExtendAfter && end > roundUp(s.size, zeroedBytes) {
+		if x, ok := h.f.(vfs.Extender); ok && l.extend(s, h, x, end) {
+			_, err := x.WriteZeroed(b, s.size, min(roundUp(end, zeroedBytes), s.ahead))
 			return err
 		}
 	}
@@ -84,12 +86,16 @@ func (l *Log) put(s *segment, h *handle, b []byte) error {
 	return err
 }
 
+func roundUp(n, step int64) int64 { return (n + step - 1) / step * step }
+
 // extend makes the file reach to, and beyond it to the next multiple of AheadBytes. Without
 // that put writes as ever, so false is no error.
 func (l *Log) extend(s *segment, h *handle, x vfs.Extender, to int64) bool {
-	step := int64(l.opts.AheadBytes)
+	if to <= s.ahead {
+		return true
+	}
 	from := max(s.size, s.ahead)
-	s.ahead = max(to, min((to+step-1)/step*step, l.opts.SegmentBytes))
+	s.ahead = max(to, min(roundUp(to, int64(l.opts.AheadBytes)), l.opts.SegmentBytes))
 	if err := x.Extend(from, s.ahead); err != nil {
 		l.large = -extendRetry
 		s.unmap()
