@@ -83,8 +83,9 @@ func connStateOf(c *wire.Conn) *connState {
 // for this.
 type produceState struct {
 	b *Broker
-	// done is written with the lock held and may be read without.
-	done atomic.Bool
+	// doneGen is the gen of the latest use that is over: this one is done if it is gen. It is
+	// written with the lock held and may be read without.
+	doneGen atomic.Uint32
 
 	mu       sync.Mutex
 	gen      uint32
@@ -294,7 +295,7 @@ func (b *Broker) Flush(c *wire.Conn) {
 	}
 	cs.touched = cs.touched[:0]
 	for i, s := range cs.started {
-		if !s.ps.done.Load() {
+		if s.ps.doneGen.Load() != s.gen {
 			s.ps.arm(s.gen, s.deadline)
 		}
 		cs.started[i] = startedProduce{}
@@ -316,7 +317,6 @@ func (b *Broker) beginProduce(p *wire.Pending, n int) *produceState {
 	ps.mu.Lock()
 	ps.gen++
 	ps.waiting, ps.failed = n, false
-	ps.done.Store(false)
 	// The wheel may be about to tell of an earlier use: until this one has a deadline of its
 	// own, nothing is due.
 	ps.deadline = math.MaxInt64
@@ -340,7 +340,7 @@ func (ps *produceState) slotOver(slot int32) {
 // Acked implements replica.Waiter. It may come while Handle still runs.
 func (ps *produceState) Acked(slot int32, gen uint32, err error) {
 	ps.mu.Lock()
-	if ps.gen == gen && !ps.done.Load() && !ps.slots[slot].acked {
+	if ps.gen == gen && !ps.doneLocked() && !ps.slots[slot].acked {
 		s := &ps.slots[slot]
 		s.acked, s.err = true, err
 		ps.failed = ps.failed || err != nil
@@ -355,8 +355,10 @@ func (ps *produceState) ackOneLocked() {
 	}
 }
 
+func (ps *produceState) doneLocked() bool { return ps.doneGen.Load() == ps.gen }
+
 func (ps *produceState) finishLocked() {
-	ps.done.Store(true)
+	ps.doneGen.Store(ps.gen)
 	if ps.armed {
 		ps.armed = false
 		ps.b.o.Wheel.Cancel(&ps.expiry)
@@ -371,7 +373,7 @@ func (ps *produceState) finishLocked() {
 func (ps *produceState) arm(gen uint32, deadline time.Duration) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	if ps.gen == gen && !ps.done.Load() {
+	if ps.gen == gen && !ps.doneLocked() {
 		ps.deadline, ps.armed = deadline, true
 		ps.b.o.Wheel.ScheduleAt(deadline, &ps.expiry)
 	}
@@ -382,7 +384,7 @@ func (ps *produceState) Expire(_ *wheel.Entry, now time.Duration) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	// The entry may have been due for an earlier use of this state.
-	if ps.done.Load() || now < ps.deadline {
+	if ps.doneLocked() || now < ps.deadline {
 		return
 	}
 	for i := range ps.slots {
@@ -410,6 +412,6 @@ func (ps *produceState) EncodeAnswer(p *wire.Pending) {
 func (ps *produceState) forget() {
 	ps.mu.Lock()
 	ps.gen++
-	ps.done.Store(true)
+	ps.doneGen.Store(ps.gen)
 	ps.mu.Unlock()
 }

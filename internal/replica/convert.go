@@ -81,7 +81,7 @@ func (p *Partition) appendConverted(b []byte, s *Settings, v record.ValidateOpti
 	if err != nil {
 		return Appended{}, err
 	}
-	return p.stage(out, v, a)
+	return p.stage(out, &v, &a)
 }
 
 // checkCompressed looks for records without keys in a compressed batch for a compacted

@@ -107,13 +107,18 @@ func (p *Partition) Append(b []byte, now int64, a Ack) (Appended, error) {
 	if v.LogAppendTime {
 		record.Batch(b).StampLogAppendTime(now)
 	}
-	return p.stage(b, v, a)
+	return p.stage(b, &v, &a)
 }
 
 // stage appends the batch b, which is valid by v, to the log.
-func (p *Partition) stage(b []byte, v record.ValidateOptions, a Ack) (Appended, error) {
+func (p *Partition) stage(b []byte, v *record.ValidateOptions, a *Ack) (Appended, error) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	at, err := p.stageLocked(b, v, a)
+	p.mu.Unlock()
+	return at, err
+}
+
+func (p *Partition) stageLocked(b []byte, v *record.ValidateOptions, a *Ack) (Appended, error) {
 	if err := p.leadsLocked(); err != nil {
 		return Appended{}, err
 	}

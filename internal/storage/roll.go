@@ -29,7 +29,10 @@ func (l *Log) mustRoll(b record.Batch, nowMs int64) bool {
 	}
 	// Staged batches get their index entries when they are written; count one each
 	// interval for them.
-	more := int(staged/int64(l.opts.IndexIntervalBytes)) + 1
+	more := 1
+	if staged > 0 { // spares a division
+		more += int(staged / int64(l.opts.IndexIntervalBytes))
+	}
 	if n := s.index.total(); s.index.n >= 0 && (n+more)*offsetEntryLen > l.opts.SegmentIndexBytes {
 		return true
 	}
