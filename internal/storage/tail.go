@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"errors"
 	"io"
 
 	"github.com/kalda-io/kalda/internal/vfs"
@@ -76,7 +77,7 @@ func (l *Log) put(s *segment, h *handle, b []byte) error {
 		}
 	}
 	l.large += n
-	if end := s.size + n; l.opts.ExtendAfter >= 0 && l.large >= l.opts.ExtendAfter && end > roundUp(s.size, zeroedBytes) {
+	if end := s.size + n; l.opts.ExtendAfter >= 0 && l.large >= l.opts.ExtendAfter && end > min(s.ahead, roundUp(s.size, zeroedBytes)) {
 		if x, ok := h.f.(vfs.Extender); ok && l.extend(s, h, x, end) {
 			_, err := x.WriteZeroed(b, s.size, min(roundUp(end, zeroedBytes), s.ahead))
 			return err
@@ -118,7 +119,9 @@ func (l *Log) mapAhead(s *segment, h *handle, n int64) {
 		l.small = -mapRetry
 		return
 	}
-	end := max(s.size+n, min(s.size+int64(l.opts.AheadBytes), l.opts.SegmentBytes))
+	// Windows end where whole pieces of the page cache do: one that is written at once costs a
+	// third of many pages.
+	end := max(s.size+n, min(roundUp(s.size+n, int64(l.opts.AheadBytes)), l.opts.SegmentBytes))
 	err := s.prewrite(h, end)
 	if err == nil {
 		s.mapping, err = m.Map(s.size, int(end-s.size))
@@ -137,7 +140,18 @@ func (l *Log) mapAhead(s *segment, h *handle, n int64) {
 
 // prewrite extends the file with zeros up to end.
 func (s *segment) prewrite(h *handle, end int64) error {
-	for at := max(s.size, s.ahead); at < end; {
+	from := max(s.size, s.ahead)
+	if x, ok := h.f.(vfs.Extender); ok && from < end {
+		err := x.Extend(from, end)
+		if !errors.Is(err, errors.ErrUnsupported) {
+			s.ahead = end
+			if err == nil {
+				_, err = x.WriteZeroed(nil, from, end)
+			}
+			return err
+		}
+	}
+	for at := from; at < end; {
 		n := min(int64(len(zeros)), end-at)
 		s.ahead = at + n
 		if _, err := h.f.WriteAt(zeros[:n], at); err != nil {

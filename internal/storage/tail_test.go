@@ -53,7 +53,7 @@ func TestMappedTail(t *testing.T) {
 		check(false, 0)
 		add(batchSpec{tag: "third"})
 		size := int64(len(all) / 3) // all batches are alike
-		check(true, 1000-size)
+		check(true, 1000-3*size)
 		for range 40 { // over several windows
 			add(batchSpec{tag: "on"})
 		}
