@@ -333,3 +333,47 @@ func TestValidateAllocs(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// TestPlainRecord: what looks like a plain record but breaks one rule is left to the long way.
+func TestPlainRecord(t *testing.T) {
+	//            length, attributes, timestamp, offset delta, key, value, no headers
+	good := []byte{16, 0, 5, 6, 2, 'k', 2, 'v', 0}
+	rest := []byte{0, 0, 0, 0, 0, 0, 0, 0}
+	if r, n := plainRecord(append(good, rest...), 3); n != len(good) || (r != plain{timestampDelta: -3}) {
+		t.Fatalf("%+v of %d bytes", r, n)
+	}
+	null := []byte{12, 0, 5, 6, 1, 1, 0}
+	if r, n := plainRecord(append(null, 1, 1, 1, 1, 1, 1, 1, 1, 1), 3); n != len(null) || !r.noKey {
+		t.Fatalf("%+v of %d bytes", r, n)
+	}
+	for _, c := range []struct {
+		name string
+		rec  []byte
+	}{
+		{"negative length", []byte{17, 0, 5, 6, 2, 'k', 2, 'v', 0}},
+		{"another offset", []byte{16, 0, 5, 8, 2, 'k', 2, 'v', 0}},
+		{"negative key", []byte{14, 0, 5, 6, 3, 2, 'v', 0}},
+		{"negative value", []byte{14, 0, 5, 6, 2, 'k', 3, 0}},
+		{"headers", []byte{16, 0, 5, 6, 2, 'k', 2, 'v', 2}},
+		{"too short", []byte{14, 0, 5, 6, 2, 'k', 2, 'v', 0}},
+		{"too long", []byte{18, 0, 5, 6, 2, 'k', 2, 'v', 0}},
+		{"key runs on", []byte{16, 0, 5, 6, 200, 'k', 2, 'v', 0}},
+		{"length runs on", []byte{200, 0, 5, 6, 2, 'k', 2, 'v', 0}},
+	} {
+		if r, n := plainRecord(append(c.rec, rest...), 3); n != 0 {
+			t.Errorf("%s: %+v of %d bytes", c.name, r, n)
+		}
+	}
+	// What only the topic forbids.
+	b := build(t, None, []Record{{Timestamp: testNow, Value: make([]byte, 50)}})
+	if err := Validate(b, ValidateOptions{CheckRecords: true}); err != nil {
+		t.Fatal(err)
+	}
+	if err := Validate(b, ValidateOptions{CheckRecords: true, RequireKeys: true}); err == nil {
+		t.Error("a large record without a key passes")
+	}
+	late := build(t, None, []Record{{Timestamp: testNow, Value: make([]byte, 50)}, {Timestamp: testNow - 5000, Value: make([]byte, 50)}, {Timestamp: testNow, Value: make([]byte, 50)}})
+	if err := Validate(late, ValidateOptions{CheckRecords: true, CheckTimestamps: true, Now: testNow, BeforeMs: 1000, AfterMs: 1000}); err == nil {
+		t.Error("a large record that is too old passes")
+	}
+}

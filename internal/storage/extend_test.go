@@ -123,12 +123,13 @@ func TestExtendErrors(t *testing.T) {
 	}
 	t.Run("extend", func(t *testing.T) {
 		_, f, l := start(t)
-		f.Add(vfs.Rule{Op: vfs.OpAllocate, Path: "*.log", Err: boom})
+		tried := 0
+		f.Add(vfs.Rule{Op: vfs.OpAllocate, Path: "*.log", Err: boom, Hook: func(vfs.Op, string) { tried++ }})
 		put(t, l, batchSpec{size: 5000})
 		bare(t, l)
 		put(t, l, batchSpec{size: 5000})
-		if n := l.Events().FailedWrites; n != 0 || l.EndOffset() != 3 {
-			t.Fatalf("%d failed writes, end %d", n, l.EndOffset())
+		if n := l.Events().FailedWrites; n != 0 || l.EndOffset() != 3 || tried != 1 {
+			t.Fatalf("%d failed writes, end %d, tried %d times", n, l.EndOffset(), tried)
 		}
 		f.Clear()
 		doSync(t, l) // after which it is tried again

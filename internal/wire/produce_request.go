@@ -95,12 +95,12 @@ func (r *ProduceRequest) decodeSmall(version int16, body []byte) bool {
 	}
 	p := ProducePartition{Index: int32(binary.BigEndian.Uint32(rest[1:]))}
 	v, w := binary.Uvarint(rest[5:])
-	if w <= 0 || w > 5 || v == 0 {
+	if w <= 0 || w > 5 {
 		return false
 	}
 	rest = rest[5+w:]
 	n := len(rest) - 3 // no tagged fields of partition, topic and request
-	if n < 0 || v-1 != uint64(n) || rest[n]|rest[n+1]|rest[n+2] != 0 {
+	if n < 0 || v != uint64(n)+1 || rest[n]|rest[n+1]|rest[n+2] != 0 {
 		return false
 	}
 	p.Records = rest[:n:n]

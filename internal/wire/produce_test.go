@@ -409,6 +409,13 @@ func TestProduceSmall(t *testing.T) {
 			if !small.decodeSmall(version, body) || !equal(&small, &r) {
 				t.Fatalf("version %d, %d bytes of records: %+v", version, n, small)
 			}
+			for _, at := range []int{0, 7, len(body) - 1, len(body) - 2, len(body) - 3} {
+				wrong := bytes.Clone(body)
+				wrong[at]++
+				if got.decodeSmall(version, wrong) {
+					t.Fatalf("version %d: a body with another byte %d is taken", version, at)
+				}
+			}
 			for cut := range min(len(body), 300) {
 				if got.decodeSmall(version, body[:len(body)-cut-1]) {
 					t.Fatalf("version %d: a body cut by %d bytes parses", version, cut+1)
