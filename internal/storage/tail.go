@@ -14,15 +14,16 @@ import (
 //	[ batch batch batch ][ 0 0 0 0 0 0 0 0 0 0 ]
 //	              [ mapping, to mapEnd         ]
 //
-// A small write is then a copy of 0.1 us instead of a system call of 1 to 3 us. The zeros
-// are written, not merely allocated, so that a full disk is an error of that write and
-// never a fault of a store. They are nothing to a reader: a batch length of 0 ends the log
+// A small write is then a copy of 0.1 us instead of a system call of 1 to 3 us. The room of
+// the zeros is taken, not left to a truncation, so that a full disk is an error of that call
+// and never a fault of a store. They are nothing to a reader: a batch length of 0 ends the log
 // for recovery and for Kafka's tools, and closing, rolling and idling cut them off.
 //
-// Large writes go to the file by a system call, over the zeros if there are any. A mapping is made
-// after some small writes in a row, with no sync among them, and given up when a sync finds fewer: a sync makes the next store into each page a fault, which may even wait for the disk, so that
-// a log that is synced with every write is faster without. Mappings are bounded in
-// number, and ten thousand logs that are written now and then cost nothing.
+// Large writes go to the file by a system call, over the zeros if there are any. A mapping is
+// made after some small writes in a row, with no sync among them, and given up when a sync
+// finds fewer: a sync makes the next store into each page a fault, which may even wait for the
+// disk, so that a log that is synced with every write is faster without. Mappings are bounded
+// in number, and ten thousand logs that are written now and then cost nothing.
 //
 // A log that takes much in larger writes is extended as well, each time to the next multiple
 // of the same 256 KiB. The blocks are taken at once, which spares the file system to count
@@ -44,7 +45,7 @@ const (
 	// mapRetry is after how many more small writes a mapping that failed is tried again.
 	mapRetry = 4096
 	// defaultExtendAfter is how much a log takes in larger writes since it was last synced
-	// before it is extended: at most one byte in five that a sync writes is a zero then.
+	// before it is extended: a sync then writes one zero for sixteen bytes of the log at most.
 	defaultExtendAfter = 1 << 20
 	// zeroedBytes is the piece of a file of which a write leaves no part untouched.
 	zeroedBytes = 64 << 10

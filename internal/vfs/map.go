@@ -6,8 +6,8 @@ import "io"
 // writes that costs far less than a system call each.
 type Mapper interface {
 	// Map gives access to the n bytes of the file from off on. All of them must be in the
-	// file, must have been written (not merely truncated to, or a full disk would show as a
-	// fault) and stay in it until Close: whoever cuts the file closes its mappings first.
+	// file, must have been written or extended (Extender; not merely truncated to, or a full
+	// disk would show as a fault) and stay in it until Close: whoever cuts the file closes its mappings first.
 	// errors.ErrUnsupported where a mapping would not keep the promises of File.
 	Map(off int64, n int) (Mapping, error)
 }
