@@ -26,7 +26,7 @@ func plainRecord(p []byte, i int32) (r plain, n int) {
 	delta, at := uvarint3(h, at)
 	key, at := uvarint3(h, at)
 	r = plain{timestampDelta: int64(ts>>1) ^ -int64(ts&1), noKey: key == 1}
-	if size&1 != 0 || end > uint(len(p)) || size|ts|key >= 1<<21 || delta != uint(uint32(i))<<1 {
+	if size&1 != 0 || end > uint(len(p)) || size|ts|delta|key >= 1<<21 || delta != uint(uint32(i))<<1 {
 		return plain{}, 0
 	}
 	if key&1 == 0 {
