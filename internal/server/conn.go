@@ -451,8 +451,13 @@ func (c *conn) end(why *closing) {
 	// From here on the reader is alone: completions look at dead and go.
 	q.Lock()
 	unsent, whole := c.send.unsent, []*slot(nil)
+	for _, s := range unsent {
+		q.unreserve(s)
+	}
 	for i := range q.n {
-		switch s := q.at(i); s.state {
+		s := q.at(i)
+		q.unreserve(s) // there was no answer that would have
+		switch s.state {
 		case slotParked, slotReady:
 			unsent = append(unsent, s)
 		case slotWhole:
