@@ -303,6 +303,7 @@ func TestNoMemoryForWhoDoesNotRead(t *testing.T) {
 		_, _ = c.Write(request("produce", 0, "encode"))
 		synctest.Wait()
 		r.h.complete(0, "") // the writer sends it, and the reader reads
+		synctest.Wait()     // before it is encoded nobody knows how long it is
 		go func() { _, _ = c.Write(large(1, 900<<10)) }()
 		<-time.After(time.Second)
 		synctest.Wait()
