@@ -43,6 +43,8 @@ type consumer struct {
 	rec     consumedRecord // handed out by each
 	headers []header
 	marks   map[string]map[int32]kgo.EpochOffset
+	// unknownIDs counts polls with UNKNOWN_TOPIC_ID since the last records.
+	unknownIDs int
 }
 
 // spans returns log start and end of the partitions that s selects. A topic that does
@@ -146,6 +148,9 @@ func (a *app) openConsumer(ctx context.Context, s consumeSpec, at map[model.Topi
 		// Bounds the memory of what is fetched ahead: three answers of at most 16 MiB.
 		kgo.FetchMaxBytes(16 << 20),
 		kgo.MaxConcurrentFetches(3),
+		// Damage on a broker's disk must be said, and the client would try it again in
+		// silence for ever; poll passes over the other errors that it tries again.
+		kgo.KeepRetryableFetchErrors(),
 	}
 	wait := 500 * time.Millisecond // Kafka's default of fetch.max.wait.ms
 	if s.toEnd {
@@ -267,15 +272,25 @@ func (c *consumer) poll(ctx context.Context, wait time.Duration) (fetched, error
 	if ctx.Err() != nil {
 		return f, context.Cause(ctx)
 	}
+	if !fs.Empty() { // there are records
+		c.unknownIDs = 0
+	}
 	var first error
 	fs.EachError(func(t string, p int32, err error) {
 		var loss *kgo.ErrDataLoss
 		if first != nil || errors.As(err, &loss) || // the reader goes on at the next record
+			c.passing(err) ||
 			(bound.Err() != nil && errors.Is(err, context.DeadlineExceeded)) {
 			return
 		}
 		first = c.explain(err)
 		switch {
+		case errors.Is(first, kerr.CorruptMessage):
+			first = &failure{
+				what: fmt.Sprintf("read %s: the records here are damaged on the broker's disk", model.TopicPartition{Topic: t, Partition: p}),
+				hint: fmt.Sprintf("'kalda topic describe %s' may say which offsets; read on behind them with -o, or move the group there with 'kalda group seek'", t),
+				err:  first,
+			}
 		case t != "":
 			first = failed(first, "read %s", model.TopicPartition{Topic: t, Partition: p})
 		case c.group != "":
@@ -283,6 +298,23 @@ func (c *consumer) poll(ctx context.Context, wait time.Duration) (fetched, error
 		}
 	})
 	return f, first
+}
+
+// maxUnknownIDs is how many polls in a row may find a topic's id unknown: a new topic's is, for
+// a moment. That of a topic which was deleted stays so.
+const maxUnknownIDs = 5
+
+// passing says that franz-go tries it again, and that trying helps.
+func (c *consumer) passing(err error) bool {
+	switch k := protocolError(convert(err)); {
+	case k == nil || k == kerr.CorruptMessage:
+		return false
+	case k == kerr.UnknownTopicID:
+		c.unknownIDs++
+		return c.unknownIDs <= maxUnknownIDs
+	default:
+		return k.Retriable
+	}
 }
 
 // release lets the group move partitions again.
