@@ -33,10 +33,16 @@ type plainCall struct {
 	try   func(fd uintptr) bool
 }
 
-// newPlain returns nil if nc is no socket.
+// newPlain returns nil if nc is no socket of package net itself: who wraps one may read and
+// write otherwise, and has its SyscallConn by embedding.
 func newPlain(nc net.Conn) *plain {
-	sc, ok := nc.(syscall.Conn)
-	if !ok {
+	var sc syscall.Conn
+	switch nc := nc.(type) {
+	case *net.TCPConn:
+		sc = nc
+	case *net.UnixConn:
+		sc = nc
+	default:
 		return nil
 	}
 	rc, err := sc.SyscallConn()
