@@ -13,7 +13,7 @@ import (
 // level that is lower while a process is young, and every fifteenth value is far off.
 func healthy() []Sample {
 	random := rand.New(rand.NewPCG(1, 2))
-	levels := map[Resource]float64{RSS: 90 << 20, Heap: 14 << 20, Goroutines: 130, Files: 70, Disk: 90 << 20, Journal: 2, Ensemble: 1 << 20, Partitions: 62, Start: 0.3}
+	levels := map[Resource]float64{RSS: 90 << 20, Heap: 14 << 20, Goroutines: 130, Files: 70, Disk: 90 << 20, Journal: 2, Ensemble: 1 << 20, Partitions: 62, Start: 0.3, StartCPU: 0.1, Entries: 3}
 	var out []Sample
 	at, n := time.Duration(0), 0
 	add := func(life int, uptime time.Duration, mark bool) {
@@ -71,7 +71,7 @@ func TestFlatPasses(t *testing.T) {
 // TestLeaksFail adds a leak of each resource: one that a life gathers and the next does not have, and one that comes
 // back with every start, as what is on disk does.
 func TestLeaksFail(t *testing.T) {
-	perSecond := map[Resource]float64{RSS: 80 << 10, Heap: 10 << 10, Goroutines: 0.1, Files: 0.1, Disk: 60 << 10, Journal: 0.01, Ensemble: 8 << 10, Partitions: 0.1, Start: 0.002}
+	perSecond := map[Resource]float64{RSS: 80 << 10, Heap: 10 << 10, Goroutines: 0.1, Files: 0.1, Disk: 60 << 10, Journal: 0.01, Ensemble: 8 << 10, Partitions: 0.1, Start: 0.01, StartCPU: 0.002, Entries: 0.02}
 	for r, rate := range perSecond {
 		for _, c := range []struct {
 			over string
@@ -94,6 +94,17 @@ func TestLeaksFail(t *testing.T) {
 			if !found {
 				t.Errorf("a leak of %g %s a second (%s) was not found", rate, r, c.over)
 			}
+		}
+	}
+}
+
+// TestWhatIsMissingIsNotJudged: samples of an older run lack what was not measured then.
+func TestWhatIsMissingIsNotJudged(t *testing.T) {
+	samples := healthy()
+	delete(samples[7].Values, Heap)
+	for _, trend := range Judge(samples, Tolerances()) {
+		if trend.Resource == Heap {
+			t.Errorf("judged %v", trend)
 		}
 	}
 }

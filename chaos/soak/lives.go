@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/kalda-io/kalda/chaos/history"
@@ -15,7 +16,6 @@ import (
 // lives is the load's time: the node is killed and started again until only Quiet is left. It leaves in node the one that
 // runs, or the one that ended last.
 func (r *run) lives(ctx context.Context, producers, readers *load.Workers, node **target.Node) error {
-	took := r.firstStart
 	for life := 0; ; life++ {
 		born := time.Now()
 		end := r.began.Add(r.Duration)
@@ -26,7 +26,7 @@ func (r *run) lives(ctx context.Context, producers, readers *load.Workers, node 
 		if last {
 			until = end
 		}
-		if err := r.live(ctx, life, took, born, until, producers, readers, *node); err != nil {
+		if err := r.live(ctx, life, born, until, producers, readers, *node); err != nil {
 			return fmt.Errorf("life %d: %w\n%s", life, err, (*node).Log())
 		}
 		if r.clients.Idempotent.Load() == acked {
@@ -56,19 +56,22 @@ func (r *run) lives(ctx context.Context, producers, readers *load.Workers, node 
 			}
 		}
 		began := time.Now()
-		started, err := target.Start(ctx, r.Bin, r.start)
+		again, err := target.Start(ctx, r.Bin, r.start)
 		if err != nil {
 			return fmt.Errorf("life %d: start after the kill: %w", life+1, err)
 		}
-		*node = started
-		took = time.Since(began)
+		*node = again
+		took := time.Since(began)
 		r.result.Slowest = max(r.result.Slowest, took.Seconds())
+		if r.cost, err = started(ctx, *node, took); err != nil {
+			return fmt.Errorf("life %d: %w", life+1, err)
+		}
 		r.log.Add(history.Event{Process: "chaos", F: history.Start, Offset: -1, Invoke: r.log.Now(), Type: history.OK})
 	}
 }
 
 // live is one life from born to until: samples, and a mark at the age at which every life is looked at.
-func (r *run) live(ctx context.Context, life int, took time.Duration, born, until time.Time, producers, readers *load.Workers, node *target.Node) error {
+func (r *run) live(ctx context.Context, life int, born, until time.Time, producers, readers *load.Workers, node *target.Node) error {
 	tick := time.NewTicker(r.SampleEvery)
 	defer tick.Stop()
 	line := time.NewTicker(r.LineEvery)
@@ -105,7 +108,7 @@ func (r *run) live(ctx context.Context, life int, took time.Duration, born, unti
 			return fmt.Errorf("sample: %w", err)
 		}
 		r.count(m)
-		used[Start] = took.Seconds()
+		maps.Copy(used, r.cost)
 		s := Sample{At: at.Sub(r.began), Life: life, Uptime: at.Sub(born), Mark: marked, Values: used}
 		r.samples = append(r.samples, s)
 		if err := r.out.Encode(s); err != nil {

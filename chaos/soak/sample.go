@@ -58,12 +58,13 @@ func (r *run) take(ctx context.Context, node *target.Node) (map[Resource]float64
 			used.bytes -= size
 		}
 	}
-	least[Disk], least[Journal], least[Ensemble], least[Partitions] = used.bytes, used.journal, used.ensemble, used.partitions
+	least[Disk], least[Journal], least[Partitions] = used.bytes, used.journal, used.partitions
+	least[Ensemble], least[Entries] = used.ensemble, used.entries
 	return least, last, nil
 }
 
 // use is what a data directory holds.
-type use struct{ bytes, journal, ensemble, partitions float64 }
+type use struct{ bytes, journal, ensemble, entries, partitions float64 }
 
 // diskUse walks through the directory of a node that runs: what vanishes meanwhile is not counted.
 func diskUse(dir string) (use, error) {
@@ -88,8 +89,14 @@ func diskUse(dir string) (use, error) {
 		if err != nil {
 			return err
 		}
-		if strings.HasSuffix(path, ".journal") {
+		switch {
+		case strings.HasSuffix(path, ".journal"):
 			u.journal++
+			return nil
+		case filepath.Base(filepath.Dir(path)) == "wal":
+			if strings.HasSuffix(path, ".wal") { // the others are prepared for later
+				u.entries++
+			}
 			return nil
 		}
 		u.bytes += allocated(info)
@@ -99,6 +106,15 @@ func diskUse(dir string) (use, error) {
 		return nil
 	})
 	return u, err
+}
+
+// started returns what a node that has just become ready has cost.
+func started(ctx context.Context, node *target.Node, took time.Duration) (map[Resource]float64, error) {
+	m, err := proc.Scrape(ctx, node)
+	if err != nil {
+		return nil, fmt.Errorf("after the start: %w", err)
+	}
+	return map[Resource]float64{Start: took.Seconds(), StartCPU: m["process_cpu_seconds_total"]}, nil
 }
 
 // ofTopic returns what a metric says of each partition of a topic.

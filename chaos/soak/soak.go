@@ -110,11 +110,11 @@ type run struct {
 	start   target.Options
 	random  *rand.Rand
 	began   time.Time
-	// firstStart is how long the first start took.
-	firstStart time.Duration
-	samples    []Sample
-	out        *json.Encoder // of samples
-	result     Result
+	// cost is what the start of this life has cost.
+	cost    map[Resource]float64
+	samples []Sample
+	out     *json.Encoder // of samples
+	result  Result
 	// what the lives before this one have counted, and what this one has at its last sample
 	before, now struct{ rounds, removed float64 }
 }
@@ -263,8 +263,10 @@ func (r *run) load(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	r.firstStart = time.Since(began)
 	defer func() { node.Kill() }()
+	if r.cost, err = started(ctx, node, time.Since(began)); err != nil {
+		return err
+	}
 	r.start.Kafka = node.Kafka()
 	r.clients = load.New(node.Kafka(), r.log)
 	if err := r.createTopics(ctx); err != nil {

@@ -43,7 +43,7 @@ func amount(r Resource, v float64) string {
 	switch r {
 	case RSS, Heap, Disk, Ensemble:
 		return fmt.Sprintf("%.1f MiB", v/(1<<20))
-	case Start:
+	case Start, StartCPU:
 		return fmt.Sprintf("%.2f s", v)
 	default:
 		return fmt.Sprintf("%.0f", v)
