@@ -115,3 +115,20 @@ func TestFewSamplesAreNotJudged(t *testing.T) {
 		t.Errorf("judged %v", trends)
 	}
 }
+
+// A long run without samples, or without some resource in them, does not pass for a flat one.
+func TestLongRunsAreJudged(t *testing.T) {
+	for seconds, want := range map[float64]int{60: 0, 1800: len(Tolerances())} {
+		res := Result{Seconds: seconds}
+		res.judge(nil, nil)
+		unjudged := 0
+		for _, p := range res.Problems {
+			if strings.Contains(p, "was not judged") {
+				unjudged++
+			}
+		}
+		if unjudged != want || res.Passed {
+			t.Errorf("after %v s: %d resources were not judged, want %d; passed: %v", seconds, unjudged, want, res.Passed)
+		}
+	}
+}

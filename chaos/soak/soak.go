@@ -86,6 +86,7 @@ const (
 	retentionBytes = 256 << 10
 	compactionLag  = 5 * time.Second
 
+	judgedAfter   = 10 * time.Minute // how long a run must be that has to show what each resource did
 	progressBound = 90 * time.Second // how long a start may take, and a producer without an answer
 	settleBound   = 2 * time.Minute  // how long cleaner and retention may take when nobody writes any more
 	churnEvery    = 700 * time.Millisecond
@@ -246,6 +247,12 @@ func (res *Result) judge(events []history.Event, samples []Sample) {
 	demand(res.Rounds > 0 && res.Removed > 0, "the cleaner did %.0f rounds and removed %.0f records", res.Rounds, res.Removed)
 	demand(res.Report.Compacted > 0, "no record of %s was compacted away", compactTopic)
 	demand(res.Report.Trimmed > 0, "retention deleted nothing of %s", retentionTopic)
+	if res.Seconds >= judgedAfter.Seconds() {
+		for r := range Tolerances() {
+			demand(slices.ContainsFunc(res.Trends, func(t Trend) bool { return t.Resource == r }), "%s was not judged: %d samples are too few, or lack it", r, len(samples))
+		}
+		slices.Sort(res.Problems)
+	}
 	res.Passed = len(res.Problems) == 0 && len(res.Report.Violations) == 0
 	for _, t := range res.Trends {
 		res.Passed = res.Passed && !t.Leaks()
