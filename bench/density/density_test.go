@@ -81,7 +81,7 @@ func TestLoadCountsWaitingForTheNode(t *testing.T) {
 					return
 				}
 				if i == 3 {
-					time.Sleep(25 * time.Millisecond)
+					<-time.After(25 * time.Millisecond) // of the bubble
 				}
 				_, _ = b.Write([]byte{0, 0, 0, 5, 0, 0, 0, 0, 0})
 			}
