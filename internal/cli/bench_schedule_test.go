@@ -17,9 +17,9 @@ func TestStallShowsInPercentiles(t *testing.T) {
 		s.drive(t.Context(), 0, func(i int64, from time.Time) {
 			sent := time.Now()
 			if i == 500 {
-				time.Sleep(time.Second) // inside the bubble: the server's stall
+				<-time.After(time.Second) // inside the bubble: the server's stall
 			}
-			time.Sleep(100 * time.Microsecond)
+			<-time.After(100 * time.Microsecond)
 			intended.record(time.Since(from))
 			actual.record(time.Since(sent))
 		})
@@ -86,7 +86,7 @@ func TestScheduleEnds(t *testing.T) {
 				var n int64
 				c.s.drive(ctx, 0, func(i int64, _ time.Time) {
 					n++
-					time.Sleep(c.each) // inside the bubble
+					<-time.After(c.each) // inside the bubble
 					if i == c.cancelAt {
 						cancel()
 					}
