@@ -36,7 +36,7 @@ func (r *run) lives(ctx context.Context, producers, readers *load.Workers, node 
 			return nil
 		}
 		// Not on the tick: a moment more, so that every kill hits something else.
-		if err := sleep(ctx, time.Duration(r.random.IntN(1000))*time.Millisecond); err != nil {
+		if err := load.Pause(ctx, time.Duration(r.random.IntN(1000))*time.Millisecond); err != nil {
 			return err
 		}
 		(*node).Kill()

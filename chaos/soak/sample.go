@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/kalda-io/kalda/chaos/internal/load"
 	"github.com/kalda-io/kalda/chaos/internal/proc"
 	"github.com/kalda-io/kalda/interop/target"
 )
@@ -28,7 +29,7 @@ func (r *run) take(ctx context.Context, node *target.Node) (map[Resource]float64
 	var last proc.Metrics
 	for i := range scrapes {
 		if i > 0 {
-			if err := sleep(ctx, scrapeEvery); err != nil {
+			if err := load.Pause(ctx, scrapeEvery); err != nil {
 				return nil, nil, err
 			}
 		}

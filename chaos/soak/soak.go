@@ -422,7 +422,7 @@ func (r *run) quiesce(ctx context.Context, node *target.Node) error {
 			}
 			return nil
 		}
-		if sleep(ctx, 200*time.Millisecond) != nil {
+		if load.Pause(ctx, 200*time.Millisecond) != nil {
 			r.result.Told = append(r.result.Told,
 				fmt.Sprintf("after %v without writes %.0f bytes of %s are not compacted and %d partitions of %s are too large", r.settle, dirty, compactTopic, over, retentionTopic))
 			return nil
@@ -442,16 +442,4 @@ func (r *run) verify(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// sleep waits for d, or for the end of ctx, which is an error.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

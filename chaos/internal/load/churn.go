@@ -80,7 +80,7 @@ func (c *Clients) readBeforeDelete(ctx context.Context, topic, label string) err
 		if err == nil {
 			return nil
 		}
-		if pause(ctx, 100*time.Millisecond) != nil {
+		if Pause(ctx, 100*time.Millisecond) != nil {
 			return fmt.Errorf("read %s: %w", label, err)
 		}
 	}
@@ -118,7 +118,7 @@ func (c *Clients) deleteTopic(ctx context.Context, topic string) error {
 		if ctx.Err() != nil || errors.As(err, &refused) && !refused.Retriable {
 			return fmt.Errorf("delete %s: %w", topic, err)
 		}
-		if err := pause(ctx, 50*time.Millisecond); err != nil {
+		if err := Pause(ctx, 50*time.Millisecond); err != nil {
 			return fmt.Errorf("delete %s: %w", topic, err)
 		}
 	}
@@ -130,7 +130,7 @@ func (c *Clients) deleteTopic(ctx context.Context, topic string) error {
 		if err == nil && errors.Is(got[topic].Err, kerr.UnknownTopicOrPartition) {
 			return nil
 		}
-		if pause(ctx, 50*time.Millisecond) != nil {
+		if Pause(ctx, 50*time.Millisecond) != nil {
 			return fmt.Errorf("%s was deleted and is still there after %v: %w", topic, goneBound, errors.Join(err, got[topic].Err))
 		}
 	}

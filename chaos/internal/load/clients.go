@@ -97,7 +97,7 @@ func (c *Clients) CreateTopic(ctx context.Context, topic string, partitions int3
 		case ctx.Err() != nil, errors.As(err, &refused) && !refused.Retriable:
 			return fmt.Errorf("create %s: %w", topic, err)
 		}
-		if err := pause(ctx, 50*time.Millisecond); err != nil {
+		if err := Pause(ctx, 50*time.Millisecond); err != nil {
 			return fmt.Errorf("create %s: %w", topic, err)
 		}
 	}
@@ -109,8 +109,8 @@ func (c *Clients) client(opts ...kgo.Opt) (*kgo.Client, error) {
 		kgo.RetryBackoffFn(func(int) time.Duration { return 50 * time.Millisecond })}, opts...)...)
 }
 
-// pause waits for d, or for the end of ctx, which is an error.
-func pause(ctx context.Context, d time.Duration) error {
+// Pause waits for d, or for the end of ctx, which is an error.
+func Pause(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

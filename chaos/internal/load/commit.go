@@ -52,7 +52,7 @@ func (c *Clients) CommitOffsets(ctx, hard context.Context, group, topic string) 
 		if n%fetchEvery == 0 {
 			_ = c.Committed(life, group, topic) // while the node is down there is no answer; the last one counts
 		}
-		_ = pause(ctx, 5*time.Millisecond) // the loop's condition tells why
+		_ = Pause(ctx, 5*time.Millisecond) // the loop's condition tells why
 	}
 	return c.Committed(life, group, topic)
 }

@@ -45,7 +45,7 @@ func (c *Clients) KeepGroup(ctx context.Context, group string, members int, seed
 				if err != nil {
 					return err
 				}
-				_ = pause(ctx, time.Duration(random.Int64N(int64(awayAtMost)))) // the loop's condition tells why
+				_ = Pause(ctx, time.Duration(random.Int64N(int64(awayAtMost)))) // the loop's condition tells why
 			}
 			return nil
 		})
@@ -154,7 +154,7 @@ func (c *Clients) commitHandled(cl *kgo.Client, group string, offsets map[string
 
 // watch looks at what the group has committed now and then until ctx ends.
 func (c *Clients) watch(ctx context.Context, group string, topics []string) error {
-	for pause(ctx, watchEvery) == nil {
+	for Pause(ctx, watchEvery) == nil {
 		for _, topic := range topics {
 			look, cancel := context.WithTimeout(ctx, commitBound)
 			_ = c.Committed(look, group, topic) // while the node is down there is no answer; the last one counts
@@ -203,7 +203,7 @@ func (c *Clients) Caught(ctx context.Context, group string, topics ...string) er
 		if err == nil && behind == 0 {
 			return nil
 		}
-		if pause(ctx, 200*time.Millisecond) != nil {
+		if Pause(ctx, 200*time.Millisecond) != nil {
 			return errors.Join(fmt.Errorf("%s is still %d records behind after %v", group, behind, drainBound), err)
 		}
 	}

@@ -33,7 +33,7 @@ func (c *Clients) MakeTopics(ctx, hard context.Context, configs map[string]*stri
 		if err := c.firstRecords(life, topic); err != nil {
 			return err
 		}
-		_ = pause(ctx, newTopicEvery) // the loop's condition tells why
+		_ = Pause(ctx, newTopicEvery) // the loop's condition tells why
 	}
 	return nil
 }
