@@ -32,6 +32,21 @@ func BenchmarkValidate(b *testing.B) {
 	}
 }
 
+// The walk of a compressed batch's frame, without the checksum.
+func BenchmarkCheckCompressed(b *testing.B) {
+	for _, c := range allCodecs()[1:] {
+		batch := benchBatch(b, c, 2500)
+		b.Run(c.String(), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := batch.checkCompressed(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 func BenchmarkReader(b *testing.B) {
 	for _, c := range allCodecs() {
 		batch := benchBatch(b, c, 2500)

@@ -27,8 +27,9 @@ type ValidateOptions struct {
 	// RefuseZstd is for Produce below version 7, whose consumers may not know the codec.
 	RefuseZstd bool
 	// CheckRecords walks the records of an uncompressed batch: lengths, offset deltas,
-	// count, and with CheckTimestamps each record's time. Compressed records are not
-	// looked at; Reader does that for who needs it.
+	// count, and with CheckTimestamps each record's time. Of compressed records it tests only
+	// that they look like data of the batch's codec, in whole; Reader does the rest for who
+	// needs it.
 	CheckRecords bool
 	// RequireKeys refuses null keys (cleanup.policy=compact); it needs CheckRecords and,
 	// like it, sees uncompressed batches only: Converter.CheckRecords looks into the others.
@@ -56,7 +57,8 @@ func Check(b []byte) error {
 // Validate tests one batch as a client sent it. b must hold exactly one batch. It neither
 // decompresses nor, unless it refuses, allocates.
 //
-// Errors: CORRUPT_MESSAGE for a length or checksum that does not fit, or an unknown magic;
+// Errors: CORRUPT_MESSAGE for a length or checksum that does not fit, an unknown magic, or
+// compressed data that are cut or of another codec;
 // UNSUPPORTED_FOR_MESSAGE_FORMAT for magic 0 and 1; MESSAGE_TOO_LARGE;
 // INVALID_TIMESTAMP; UNSUPPORTED_COMPRESSION_TYPE with RefuseZstd; INVALID_RECORD for
 // all else. Nothing may be appended after any of them.
@@ -79,10 +81,13 @@ func Validate(b []byte, o ValidateOptions) error {
 	if err := v.checkTimestamps(&o); err != nil {
 		return err
 	}
-	if o.CheckRecords && v.Codec() == None {
+	switch {
+	case !o.CheckRecords:
+		return nil
+	case v.Codec() == None:
 		return v.checkRecords(v.Payload(), &o)
 	}
-	return nil
+	return v.checkCompressed()
 }
 
 // checkFrame tests length and magic. Magic comes first because old message sets put a
