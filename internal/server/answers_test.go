@@ -227,6 +227,44 @@ func TestSlowReadersUnderPressure(t *testing.T) {
 	})
 }
 
+// An answer that is there does not wait for a later request of the same drain that waits for
+// memory.
+func TestAnswersDoNotWaitForMemory(t *testing.T) {
+	h := &announcing{scripted: newScripted(), decoded: 900 << 10}
+	pressed(t, Options{Handler: h}, 1<<20, func(r *rig) {
+		holder, c := r.dial(), r.dial()
+		_, _ = holder.Write(large(0, 700<<10)) // parked, and in its buffer while it comes
+		_, _ = holder.Write(large(1, 900<<10)[:600<<10])
+		synctest.Wait()
+		var b []byte
+		for id, what := range []string{"early", "park", "early", "long", "done"} {
+			b = append(b, request("produce", 10+id, what)...)
+		}
+		_, _ = c.Write(b)
+		synctest.Wait()
+		if st := r.s.o.Requests.Stats(); st.Waiting != 1 {
+			t.Fatalf("%+v", st)
+		}
+		answers := reading(c)
+		if got := answers.answer(t); got != 10 {
+			t.Errorf("answer %d", got)
+		}
+		h.complete(11, "")
+		for _, want := range []int{11, 12} {
+			if got := answers.answer(t); got != want {
+				t.Errorf("answer %d instead of %d", got, want)
+			}
+		}
+		holder.Close()
+		for _, want := range []int{13, 14} {
+			if got := answers.answer(t); got != want {
+				t.Errorf("answer %d instead of %d", got, want)
+			}
+		}
+		c.Close()
+	})
+}
+
 // The memory of a decoded request is for others once its answer is encoded, however
 // slowly that is read; so is that of a parked request which the handler gave back.
 func TestDecodedRequestsEndWithTheAnswer(t *testing.T) {

@@ -2,7 +2,6 @@ package server
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"math"
 	"net"
@@ -49,7 +48,9 @@ type conn struct {
 	requests      uint64        // in this drain
 	total         uint64        // requests of all connections up to the last drain
 	got           uint64        // bytes read
+	handling      bool          // Handle has a request
 	part          partial       // the request that has come in part
+	open          opened
 
 	mem account // what it holds of Options.Requests
 
@@ -261,134 +262,13 @@ func (c *conn) readTimeout() *closing {
 	return nil
 }
 
-// drain runs every complete request in the buffer and sends the answers that are ready.
-func (c *conn) drain() *closing {
-	for {
-		frame, why := c.frames.next()
-		if why != nil {
-			return why
-		}
-		if frame == nil {
-			break
-		}
-		hd, body, err := wire.ParseHeader(frame)
-		if err != nil {
-			return &closing{CloseBadHeader, err.Error()}
-		}
-		if string(hd.ClientID) != c.wc.ClientID {
-			c.wc.ClientID = string(hd.ClientID)
-		}
-		s, why := c.start(hd.Key == wire.KeyProduce)
-		if why != nil {
-			return why
-		}
-		c.handle(s, &hd, body)
-	}
-	c.flush()
-	if why := c.wc.CloseReason; why != "" {
-		return &closing{CloseByHandler, why}
-	}
-	if c.holds() {
-		c.yieldInput()
-	}
-	c.queue.Lock()
-	c.sendLocked()
-	c.queue.Unlock()
-	return nil
-}
-
-// start waits until the next request may run, and returns its place in the queue.
-func (c *conn) start(produce bool) (*slot, *closing) {
-	if !produce && c.stagedProduce {
-		c.flush()
-	}
-	q := &c.queue
-	q.Lock()
-	defer q.Unlock()
-	for waited := false; ; {
-		if why := c.overLocked(); why != nil {
-			return nil, why
-		}
-		if q.mayStart(produce) && q.n < c.srv.o.MaxPending && c.outputLocked() {
-			if waited {
-				c.now = c.srv.o.Clock.Boot()
-			}
-			return q.push(c, produce), nil
-		}
-		// Waiting ends the drain: what is staged may be what the answers wait for.
-		if c.staged {
-			q.Unlock()
-			c.flush()
-			q.Lock()
-			continue
-		}
-		if !c.sendLocked() {
-			c.waitLocked()
-		}
-		waited = true
-	}
-}
-
-// outputLocked says whether there is room for the answer of another request.
-func (c *conn) outputLocked() bool {
-	q := &c.queue
-	return q.outBytes+q.elsewhere < c.srv.o.OutputBytes && (q.outBytes < outputBase || !q.output.full())
-}
-
-// waitLocked sleeps until something in the queue changed.
-func (c *conn) waitLocked() {
-	c.queue.reader = readerWaits
-	c.queue.readerWake.Wait()
-	c.queue.reader = readerDrains
-}
-
-// handle runs one request.
-func (c *conn) handle(s *slot, hd *wire.Header, body []byte) {
-	p := &s.p
-	p.Key, p.Version, p.CorrelationID = hd.Key, hd.Version, hd.CorrelationID
-	p.ClientID, p.Arrived, p.Body = c.wc.ClientID, c.now, body
-	p.Resp = wire.AppendResponseHeader(p.Resp[:0], hd.Key, hd.Version, hd.CorrelationID)
-	p.Encode, p.CloseReason, p.State = nil, "", nil
-	c.staged = true
-	if hd.Key == wire.KeyProduce {
-		c.stagedProduce = true
-	}
-	c.requests++
-	outcome := c.srv.o.Handler.Handle(p)
-
-	q := &c.queue
-	q.Lock()
-	defer q.Unlock()
-	p.Body = nil
-	switch {
-	case outcome == wire.NoAnswer:
-		q.dropLast(s)
-	case outcome == wire.CloseConn:
-		if p.CloseReason == "" {
-			p.CloseReason = fmt.Sprintf("request with API key %d refused", p.Key)
-		}
-		q.complete(s)
-	case outcome == wire.Done, s.state == slotDone:
-		q.complete(s)
-	default:
-		s.state = slotParked
-	}
-}
-
-// flush lets the handler write what the requests since the last one staged.
-func (c *conn) flush() {
-	if c.staged {
-		c.staged, c.stagedProduce = false, false
-		c.srv.o.Handler.Flush(&c.wc)
-	}
-}
-
 // finish sends the answers that are still to come before the connection ends: all
 // earlier ones if a request ended it, those that are ready if the server stops.
 func (c *conn) finish(why *closing) *closing {
 	c.flush()
 	q := &c.queue
 	q.Lock()
+	c.open.settle(q)
 	for q.broken == nil && (q.sending || q.n > 0 && !q.atClose()) {
 		if c.sendLocked() {
 			continue

@@ -92,6 +92,9 @@ func (f *frames) next() ([]byte, *closing) {
 	return frame, nil
 }
 
+// unread is how many bytes wait behind what next returned.
+func (f *frames) unread() int { return f.w - f.r }
+
 // space returns where to put the bytes that arrive next. It is empty if the buffer would
 // have to grow beyond allowed: raise that and call again. Call next until it returns nil
 // before.

@@ -71,6 +71,7 @@ func (c *conn) room() ([]byte, *closing) {
 // leave unread for long, and whenever memory is short: the requests in it are done.
 func (c *conn) yieldInput() {
 	c.queue.Lock()
+	c.open.settle(&c.queue)
 	long := c.queue.outBytes > outputBase
 	c.queue.Unlock()
 	if long || c.srv.o.Requests.tight() {
@@ -162,6 +163,10 @@ func (c *conn) await(line func() <-chan struct{}, missing int, giveUp func() *cl
 		return why
 	}
 	before := q.reader
+	// What this request waits for may be what earlier ones of its drain hold.
+	if c.handling {
+		c.open.settleEarlier(q)
+	}
 	q.alarm, q.reader = alarm, readerReads
 	if !q.sending && q.sendable() {
 		c.wakeWriterLocked()

@@ -2,6 +2,7 @@ package server
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kalda-io/kalda/internal/wire"
@@ -12,8 +13,7 @@ type slotState uint8
 
 const (
 	slotFree    slotState = iota
-	slotRunning           // Handle has it
-	slotDone              // Handle has it and Complete was called already
+	slotRunning           // Handle has it, or had it and the reader has not settled it
 	slotParked            // waits for Complete
 	slotReady             // complete; Encode must still append the body
 	slotWhole             // Resp holds the answer
@@ -24,14 +24,26 @@ const (
 type slot struct {
 	p wire.Pending
 	c *conn
-	// state is guarded by conn.mu; once the slot is taken out of the queue it belongs to
-	// whoever holds the sending token.
+	// state is guarded by the queue's lock; once the slot is taken out of the queue it
+	// belongs to whoever holds the sending token.
 	state slotState
+	// turn tells whether Complete was called before the slot was settled, without the lock: it
+	// is use until one of them comes. Complete makes it nextUse(use), settling use|settled.
+	// Each completed use has the next number, so nothing needs to be reset.
+	turn atomic.Uint32
+	use  uint32
+	// done says that the answer was there when Handle returned. The reader's.
+	done bool
 	// mem is what the request holds of the budget of requests, reserved what ReserveAnswer
 	// took of that of answers. Guarded by the queue's lock.
 	mem      int64
 	reserved int
 }
+
+// settled is the bit of slot.turn for a request that was parked.
+const settled = 1 << 31
+
+func nextUse(use uint32) uint32 { return (use + 1) &^ settled }
 
 // elsewhere is how many bytes of the answer its stream gives.
 func (s *slot) elsewhere() int {
@@ -125,8 +137,9 @@ func (q *queue) push(c *conn, produce bool) *slot {
 	}
 	q.ring[(q.head+q.n)&(len(q.ring)-1)] = s
 	q.n++
-	s.state = slotRunning
+	s.state, s.done = slotRunning, false
 	if produce {
+		s.p.Key = wire.KeyProduce
 		q.openProduce++
 	} else {
 		q.openOther++
@@ -140,6 +153,22 @@ func (q *queue) answered(produce bool) {
 		q.openProduce--
 	} else {
 		q.openOther--
+	}
+}
+
+// completed says that Complete was called before the request was settled.
+func (s *slot) completed() bool { return s.turn.Load() == nextUse(s.use) }
+
+// settle moves on a request that Handle returned.
+func (q *queue) settle(s *slot) {
+	switch {
+	case s.done:
+		q.complete(s)
+	case !s.completed() && s.turn.CompareAndSwap(s.use, s.use|settled):
+		s.state = slotParked
+	default:
+		s.use = nextUse(s.use)
+		q.complete(s)
 	}
 }
 
@@ -220,19 +249,21 @@ func (q *queue) shrink() {
 // Ready implements wire.Queue: the answer of a parked request is there. It marks and
 // signals, no more, since it is called with the locks of other rooms held.
 func (s *slot) Ready(*wire.Pending) {
+	if s.turn.CompareAndSwap(s.use, nextUse(s.use)) {
+		return // the reader goes on with it when it settles the requests of its drain
+	}
 	c := s.c
 	q := &c.queue
 	q.Lock()
 	defer q.Unlock()
 	switch {
-	case s.state == slotRunning:
-		s.state = slotDone // the reader goes on with it when Handle returns
-		return
 	case q.dead:
 		return
 	case s.state != slotParked:
 		panic("server: Complete called for a request that is not parked")
 	}
+	s.use = nextUse(s.use)
+	s.turn.Store(s.use)
 	q.complete(s)
 	q.wakeReader()
 	if q.reader == readerReads && !q.sending && (q.sendable() || q.atClose()) {

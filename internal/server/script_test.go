@@ -299,10 +299,18 @@ func runScript(t *testing.T, file string) {
 			client = r.dialReading()
 			synctest.Wait()
 			return ""
-		case "send": // one line per request: ID API WHAT; all in one write
+		case "send": // one line per request: ID API WHAT, or raw and a Go string literal; all in one write
 			var b []byte
 			for line := range strings.Lines(d.Input) {
 				f := strings.Fields(line)
+				if f[0] == "raw" {
+					s, err := strconv.Unquote(strings.TrimSpace(strings.TrimPrefix(line, "raw")))
+					if err != nil {
+						t.Fatal(err)
+					}
+					b = append(b, s...)
+					continue
+				}
 				id, err := strconv.Atoi(f[0])
 				if err != nil {
 					t.Fatal(err)
