@@ -193,12 +193,19 @@ func (w *world) dial() *wireConn {
 // send writes one request and returns its correlation id.
 func (c *wireConn) send(req kmsg.Request) int32 {
 	c.t.Helper()
-	corr := c.corr.Add(1)
-	f := kmsg.NewRequestFormatter(kmsg.FormatterClientID("by-hand"))
-	if _, err := c.c.Write(f.AppendRequest(nil, req, corr)); err != nil {
+	corr, err := c.trySend(req)
+	if err != nil {
 		c.t.Fatal(err)
 	}
 	return corr
+}
+
+// trySend is send on a connection that the broker may have closed.
+func (c *wireConn) trySend(req kmsg.Request) (corr int32, err error) {
+	corr = c.corr.Add(1)
+	f := kmsg.NewRequestFormatter(kmsg.FormatterClientID("by-hand"))
+	_, err = c.c.Write(f.AppendRequest(nil, req, corr))
+	return corr, err
 }
 
 // receive reads one answer into resp and returns its correlation id.

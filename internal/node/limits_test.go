@@ -16,8 +16,8 @@ import (
 func (d *dyn) open() (c *wireConn, served bool) {
 	d.Helper()
 	c = d.w.dial()
-	c.send(kmsg.NewPtrApiVersionsRequest())
-	return c, c.answered()
+	_, err := c.trySend(kmsg.NewPtrApiVersionsRequest()) // one that is refused may be closed already
+	return c, err == nil && c.answered()
 }
 
 // answered says whether an answer comes within a millisecond.
