@@ -3,8 +3,6 @@ package broker
 import (
 	"errors"
 	"fmt"
-	"math"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -12,7 +10,6 @@ import (
 	"github.com/kalda-io/kalda/internal/model"
 	"github.com/kalda-io/kalda/internal/record"
 	"github.com/kalda-io/kalda/internal/replica"
-	"github.com/kalda-io/kalda/internal/wheel"
 	"github.com/kalda-io/kalda/internal/wire"
 	"github.com/kalda-io/kalda/kerr"
 )
@@ -78,33 +75,6 @@ func connStateOf(c *wire.Conn) *connState {
 	return cs
 }
 
-// produceState is one Produce request that waits for acks. It stays with its Pending and
-// serves that one's next request as well; gen tells an ack for an earlier use from one
-// for this.
-type produceState struct {
-	b *Broker
-	// doneGen is the gen of the latest use that is over: this one is done if it is gen. It is
-	// written with the lock held and may be read without.
-	doneGen atomic.Uint32
-
-	mu       sync.Mutex
-	gen      uint32
-	p        *wire.Pending
-	waiting  int           // partitions without an ack
-	failed   bool          // one of them has an error that came after its answer was encoded
-	armed    bool          // expiry was scheduled
-	deadline time.Duration // Clock.Boot; the largest until armed
-	slots    []produceSlot
-	expiry   wheel.Entry
-}
-
-// produceSlot is one partition of the request.
-type produceSlot struct {
-	err     error
-	patchAt int // where its answer starts in Resp
-	acked   bool
-}
-
 func (b *Broker) produce(p *wire.Pending) wire.Outcome {
 	cs := connStateOf(p.Conn)
 	if why := cs.lostReason(); why != "" {
@@ -131,6 +101,7 @@ func (b *Broker) produce(p *wire.Pending) wire.Outcome {
 	var w replica.Waiter = ps
 	if req.Acks == 0 {
 		w = cs
+		ps.forget() // nothing is to be completed
 	}
 	slot := int32(-1)
 	out := wire.AppendProduceStart(p.Resp, p.Version, len(req.Topics))
@@ -150,14 +121,14 @@ func (b *Broker) produce(p *wire.Pending) wire.Outcome {
 			}
 			if err != nil {
 				failed = err
-				ps.slotOver(slot)
+				ps.Acked(slot, ps.gen, nil) // its answer is encoded
 				out = b.appendProduceError(out, p, t, q.Index, err)
 				continue
 			}
 			r := wire.NewProducedPartition(q.Index, 0)
 			r.BaseOffset, r.LogStartOffset, r.LogAppendTime = int64(at.BaseOffset), int64(at.LogStart), at.LogAppendTime
 			if at.BaseOffset == model.NoOffset {
-				ps.slotOver(slot) // nothing to append, so no ack will come
+				ps.Acked(slot, ps.gen, nil) // nothing to append, so no ack will come
 			}
 			out, ps.slots[slot].patchAt = wire.AppendProduced(out, p.Version, &r)
 		}
@@ -166,7 +137,6 @@ func (b *Broker) produce(p *wire.Pending) wire.Outcome {
 	p.Resp = b.endProduceResponse(out, p, req, failed)
 	req.Trim()
 	if req.Acks == 0 {
-		ps.forget()
 		if failed != nil {
 			// The client awaits no answer; closing is the only way to be heard.
 			p.CloseReason = fmt.Sprintf("a Produce with acks=0 failed: %v", failed)
@@ -295,7 +265,7 @@ func (b *Broker) Flush(c *wire.Conn) {
 	}
 	cs.touched = cs.touched[:0]
 	for i, s := range cs.started {
-		if s.ps.doneGen.Load() != s.gen {
+		if s.ps.waits(s.gen) {
 			s.ps.arm(s.gen, s.deadline)
 		}
 		cs.started[i] = startedProduce{}
@@ -304,114 +274,4 @@ func (b *Broker) Flush(c *wire.Conn) {
 	if cs.lost.Load() != nil {
 		c.CloseReason = cs.lostReason()
 	}
-}
-
-// beginProduce readies the state of p for a request with n partitions.
-func (b *Broker) beginProduce(p *wire.Pending, n int) *produceState {
-	ps, _ := p.Kept.(*produceState)
-	if ps == nil {
-		ps = &produceState{b: b, p: p}
-		ps.expiry.Target = ps
-		p.Kept = ps
-	}
-	ps.mu.Lock()
-	ps.gen++
-	ps.waiting, ps.failed = n, false
-	// The wheel may be about to tell of an earlier use: until this one has a deadline of its
-	// own, nothing is due.
-	ps.deadline = math.MaxInt64
-	if n > cap(ps.slots) {
-		ps.slots = make([]produceSlot, n)
-	}
-	ps.slots = ps.slots[:n]
-	clear(ps.slots)
-	ps.mu.Unlock()
-	return ps
-}
-
-// slotOver takes back a slot that waits for nothing: its answer is encoded already.
-func (ps *produceState) slotOver(slot int32) {
-	ps.mu.Lock()
-	ps.slots[slot].acked = true
-	ps.ackOneLocked()
-	ps.mu.Unlock()
-}
-
-// Acked implements replica.Waiter. It may come while Handle still runs.
-func (ps *produceState) Acked(slot int32, gen uint32, err error) {
-	ps.mu.Lock()
-	if ps.gen == gen && !ps.doneLocked() && !ps.slots[slot].acked {
-		s := &ps.slots[slot]
-		s.acked, s.err = true, err
-		ps.failed = ps.failed || err != nil
-		ps.ackOneLocked()
-	}
-	ps.mu.Unlock()
-}
-
-func (ps *produceState) ackOneLocked() {
-	if ps.waiting--; ps.waiting == 0 {
-		ps.finishLocked()
-	}
-}
-
-func (ps *produceState) doneLocked() bool { return ps.doneGen.Load() == ps.gen }
-
-func (ps *produceState) finishLocked() {
-	ps.doneGen.Store(ps.gen)
-	if ps.armed {
-		ps.armed = false
-		ps.b.o.Wheel.Cancel(&ps.expiry)
-	}
-	if ps.failed {
-		ps.p.Encode = ps
-	}
-	ps.p.Complete()
-}
-
-// arm sets the request's timeout if it still waits after the drain's writes.
-func (ps *produceState) arm(gen uint32, deadline time.Duration) {
-	ps.mu.Lock()
-	defer ps.mu.Unlock()
-	if ps.gen == gen && !ps.doneLocked() {
-		ps.deadline, ps.armed = deadline, true
-		ps.b.o.Wheel.ScheduleAt(deadline, &ps.expiry)
-	}
-}
-
-// Expire implements wheel.Target: what is not acked by now is unknown to the client.
-func (ps *produceState) Expire(_ *wheel.Entry, now time.Duration) {
-	ps.mu.Lock()
-	defer ps.mu.Unlock()
-	// The entry may have been due for an earlier use of this state.
-	if ps.doneLocked() || now < ps.deadline {
-		return
-	}
-	for i := range ps.slots {
-		if !ps.slots[i].acked {
-			ps.slots[i].acked, ps.slots[i].err = true, kerr.RequestTimedOut
-		}
-	}
-	ps.failed = true
-	ps.finishLocked()
-}
-
-// EncodeAnswer implements wire.Encoder: it patches what failed after staging. Where
-// nothing did, the answer is whole already and this is not called.
-func (ps *produceState) EncodeAnswer(p *wire.Pending) {
-	ps.mu.Lock()
-	defer ps.mu.Unlock()
-	for i := range ps.slots {
-		if s := &ps.slots[i]; s.err != nil {
-			wire.PatchProduceError(p.Resp, s.patchAt, p.Version, kerr.Code(s.err))
-		}
-	}
-}
-
-// forget ends the use of the state by a request that gets no answer.
-func (ps *produceState) forget() {
-	ps.mu.Lock()
-	ps.gen++
-	ps.doneGen.Store(ps.gen)
-	ps.mu.Unlock()
 }

@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kmsg"
+
 	"github.com/kalda-io/kalda/internal/replica"
 	"github.com/kalda-io/kalda/internal/wire"
 	"github.com/kalda-io/kalda/kerr"
@@ -32,7 +34,7 @@ func TestWhatComesForAnEarlierUseIsIgnored(t *testing.T) {
 	var w replica.Waiter = ps
 	w.Acked(0, before, kerr.NotLeaderOrFollower)
 	w.Acked(1, ps.gen, nil)
-	ps.arm(before, time.Second)
+	w.Acked(1, ps.gen, nil) // once is enough
 	ps.Expire(&ps.expiry, 3*time.Second)
 	ps.arm(ps.gen, time.Minute)
 	ps.Expire(&ps.expiry, 3*time.Second)
@@ -59,5 +61,59 @@ func TestLateErrorsArePatchedIn(t *testing.T) {
 	ps.Acked(1, ps.gen, nil)
 	if queue.n.Load() != 1 || p.Encode != wire.Encoder(ps) || ps.slots[0].err != kerr.NotLeaderOrFollower || ps.slots[1].err != kerr.RequestTimedOut {
 		t.Fatalf("completed %d times, encoder %v, slots %+v", queue.n.Load(), p.Encode, ps.slots)
+	}
+}
+
+// So it is for the only partition of a request.
+func TestLateErrorOfOnePartition(t *testing.T) {
+	b := newBench(t, 1).b
+	var queue completed
+	p := &wire.Pending{}
+	p.Bind(&queue)
+	for n, tc := range []struct {
+		end  func(ps *produceState)
+		want error
+	}{
+		{func(ps *produceState) { ps.Acked(0, ps.gen, kerr.NotLeaderOrFollower) }, kerr.NotLeaderOrFollower},
+		{func(ps *produceState) { ps.Expire(&ps.expiry, time.Second) }, kerr.RequestTimedOut},
+		{func(ps *produceState) { ps.Acked(0, ps.gen, nil) }, nil},
+	} {
+		p.Encode = nil
+		ps := b.beginProduce(p, 1)
+		ps.arm(ps.gen, time.Second)
+		tc.end(ps)
+		ps.Acked(0, ps.gen, kerr.KafkaStorageError)
+		ps.Expire(&ps.expiry, 2*time.Second)
+		if int(queue.n.Load()) != n+1 || ps.slots[0].err != tc.want || (p.Encode != nil) != (tc.want != nil) {
+			t.Errorf("completed %d times, encoder %v, slots %+v, want %v", queue.n.Load(), p.Encode, ps.slots, tc.want)
+		}
+	}
+}
+
+// A request whose acks have come leaves nothing in the wheel, and one with acks=0 is not
+// completed, whatever becomes of it: nothing of it was parked.
+func TestNothingStaysOfARequest(t *testing.T) {
+	h := newBench(t, 1)
+	var queue completed
+	p := &wire.Pending{Conn: h.conn, Version: 9}
+	p.Bind(&queue)
+	ps := h.b.beginProduce(p, 1)
+	ps.arm(ps.gen, time.Hour)
+	if n := h.b.o.Wheel.Len(); n != 1 {
+		t.Fatalf("%d entries", n)
+	}
+	ps.Acked(0, ps.gen, nil)
+	if n := h.b.o.Wheel.Len(); n != 0 {
+		t.Errorf("%d entries stay", n)
+	}
+	req := kmsg.NewPtrProduceRequest()
+	req.Version, req.Acks = 9, 0
+	rt := kmsg.NewProduceRequestTopic()
+	rt.Topic = "nowhere"
+	rt.Partitions = append(rt.Partitions, kmsg.NewProduceRequestTopicPartition())
+	req.Topics = append(req.Topics, rt)
+	p.Body, p.Resp = body(req), nil
+	if got := h.b.Handle(p); got != wire.CloseConn || queue.n.Load() != 1 {
+		t.Errorf("%v, completed %d times", got, queue.n.Load()-1)
 	}
 }

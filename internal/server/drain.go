@@ -205,6 +205,9 @@ func (c *conn) handle(s *slot, hd *wire.Header, body []byte) {
 		p.CloseReason = fmt.Sprintf("request with API key %d refused", p.Key)
 	}
 	s.done = outcome == wire.Done || outcome == wire.CloseConn
+	if outcome != wire.Parked {
+		s.forgetComplete()
+	}
 
 	produce := p.Key == wire.KeyProduce
 	if s.done || s.completed() { // else someone may be writing to it

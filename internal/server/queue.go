@@ -159,6 +159,14 @@ func (q *queue) answered(produce bool) {
 // completed says that Complete was called before the request was settled.
 func (s *slot) completed() bool { return s.turn.Load() == nextUse(s.use) }
 
+// forgetComplete is for a request that was not parked after all: if the handler called
+// Complete nevertheless, the slot's next request must not be taken for answered.
+func (s *slot) forgetComplete() {
+	if s.completed() {
+		s.use = nextUse(s.use)
+	}
+}
+
 // settle moves on a request that Handle returned.
 func (q *queue) settle(s *slot) {
 	switch {

@@ -101,6 +101,12 @@ func (h *scripted) Handle(p *wire.Pending) wire.Outcome {
 		return wire.Done
 	case "none":
 		return wire.NoAnswer
+	case "vain": // completes what it does not park
+		p.Complete()
+		return wire.NoAnswer
+	case "vaindone":
+		p.Complete()
+		return wire.Done
 	case "close":
 		p.CloseReason = "scripted"
 		return wire.CloseConn
