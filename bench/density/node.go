@@ -69,7 +69,7 @@ func (o *Options) start(ctx context.Context, dir string, set ...string) (*node, 
 	for _, s := range set {
 		args = append(args, "--set", s)
 	}
-	p, err := server.Start(ctx, args, nil)
+	p, err := server.Start(ctx, args, nil, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -20,6 +20,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/kalda-io/kalda/bench/affinity"
 )
 
 // Options say what to send. All sizes are in bytes.
@@ -52,6 +54,9 @@ type Options struct {
 	Time     time.Duration `json:"-"`
 	Requests int64         `json:"-"`
 	Bytes    int64         `json:"-"`
+	// Processors are where the generator's thread stays; nil: anywhere. Only for small
+	// requests, which one thread sends.
+	Processors []int `json:"-"`
 }
 
 // Validate says what is out of range.
@@ -176,7 +181,7 @@ func Run(ctx context.Context, o Options) (Result, error) {
 		b.deadline = start.Add(o.Time)
 	}
 	if loops(&o, len(conns[0].frames[0])) {
-		errs[0] = runLoop(conns, b, tallies)
+		errs[0] = affinity.Do(o.Processors, func() error { return runLoop(conns, b, tallies) })
 	} else {
 		runEach(conns, b, tallies, errs)
 	}

@@ -59,6 +59,9 @@ func Compare(ctx context.Context, row Row, ours, theirs func(durable bool) Side,
 		third.Name += "*"
 		sides = append(sides, third)
 	}
+	for i := range sides {
+		sides[i].Apart = row.Apart
+	}
 	runs := make([][]Measured, len(sides))
 	for round := range rounds {
 		for turn := range sides {

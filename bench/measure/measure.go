@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kalda-io/kalda/bench/affinity"
 	"github.com/kalda-io/kalda/bench/load"
 	"github.com/kalda-io/kalda/bench/server"
 )
@@ -20,6 +21,8 @@ type Side struct {
 	Args []string
 	// Env is added to the environment, as KEY=value.
 	Env []string
+	// Apart keeps broker and generator on processors of their own.
+	Apart bool
 }
 
 // Measured is one run.
@@ -49,7 +52,13 @@ func Run(ctx context.Context, side Side, o load.Options) (m Measured, err error)
 	for i, a := range side.Args {
 		args[i] = strings.ReplaceAll(a, "{data}", dir)
 	}
-	p, err := server.Start(ctx, args, side.Env)
+	var processors []int
+	if side.Apart {
+		if processors, o.Processors, err = affinity.Split(); err != nil {
+			return m, err
+		}
+	}
+	p, err := server.Start(ctx, args, side.Env, processors)
 	if err != nil {
 		return m, err
 	}

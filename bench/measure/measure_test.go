@@ -3,8 +3,10 @@ package measure
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -53,7 +55,7 @@ func TestCompare(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, row := range Rows() {
-		if row.Name != "durable" && row.Name != "pipelined" {
+		if row.Name != "durable" && row.Name != "pipelined" && (!row.Apart || runtime.NumCPU() < 2) {
 			continue
 		}
 		c, err := Compare(t.Context(), row, kfake, kfake, true, 1, 100*time.Millisecond, io.Discard)
@@ -96,5 +98,14 @@ func TestCompare(t *testing.T) {
 	o.Time = time.Second
 	if _, err := Run(t.Context(), bad, o); err == nil || !strings.Contains(err.Error(), "no way") {
 		t.Errorf("a side that ends at once: %v", err)
+	}
+	// Apart, it has all processors but one.
+	if runtime.NumCPU() > 1 {
+		bad.Args[2] = "echo $(nproc) processors >&2; exit 3"
+		bad.Apart = true
+		want := fmt.Sprintf("%d processors", runtime.NumCPU()-1)
+		if _, err := Run(t.Context(), bad, o); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %s: %v", want, err)
+		}
 	}
 }

@@ -17,7 +17,9 @@ type Row struct {
 	// Durable rows acknowledge what is on the disk: kalda.flush.policy=commit here, fsync
 	// there. Others acknowledge once the operating system has it (kalda) or memory (kfake).
 	Durable bool
-	Load    load.Options
+	// Apart rows keep broker and generator on processors of their own; else they share all.
+	Apart bool
+	Load  load.Options
 }
 
 const (
@@ -49,6 +51,11 @@ func Rows() []Row {
 		{
 			Name: "pipelined-all", Text: "the same with acks=all",
 			Load: produce(16, 16, 1, 12, 100, 1, -1),
+		},
+		{
+			Name: "pipelined-apart", Text: "pipelined, with a processor for the generator alone and the others for the broker",
+			Apart: true,
+			Load:  produce(16, 16, 1, 12, 100, 1, 1),
 		},
 		{
 			Name: "in-turn", Text: "Produce, 1 record of 100 B per request, 16 connections x 1 outstanding, 12 partitions, acks=1",

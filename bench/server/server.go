@@ -19,6 +19,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/kalda-io/kalda/bench/affinity"
 )
 
 const (
@@ -42,8 +44,9 @@ type Process struct {
 	done   chan struct{}
 }
 
-// Start runs argv with env added to the environment and waits for its ready line.
-func Start(ctx context.Context, argv, env []string) (*Process, error) {
+// Start runs argv with env added to the environment, on those processors (nil: any), and
+// waits for its ready line.
+func Start(ctx context.Context, argv, env []string, processors []int) (*Process, error) {
 	p := &Process{cmd: exec.Command(argv[0], argv[1:]...), done: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stderr = &p.stderr
@@ -52,7 +55,7 @@ func Start(ctx context.Context, argv, env []string) (*Process, error) {
 		return nil, err
 	}
 	begun := time.Now()
-	if err := p.cmd.Start(); err != nil {
+	if err := affinity.Do(processors, p.cmd.Start); err != nil {
 		return nil, err
 	}
 	type serves struct {

@@ -15,7 +15,7 @@ func TestCPUOfTheChildIsMeasured(t *testing.T) {
 	if _, err := os.Stat("/proc/self/stat"); err != nil {
 		t.Skip("read from /proc: Linux only")
 	}
-	p, err := Start(t.Context(), []string{"sh", "-c", readyLine + "while :; do :; done"}, nil)
+	p, err := Start(t.Context(), []string{"sh", "-c", readyLine + "while :; do :; done"}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +35,7 @@ func TestCPUOfTheChildIsMeasured(t *testing.T) {
 }
 
 func TestStopEndsTheChild(t *testing.T) {
-	p, err := Start(t.Context(), []string{"sh", "-c", readyLine + "while :; do :; done"}, nil)
+	p, err := Start(t.Context(), []string{"sh", "-c", readyLine + "while :; do :; done"}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,15 +48,15 @@ func TestStopEndsTheChild(t *testing.T) {
 }
 
 func TestStartFails(t *testing.T) {
-	if _, err := Start(t.Context(), []string{"/does/not/exist"}, nil); err == nil {
+	if _, err := Start(t.Context(), []string{"/does/not/exist"}, nil, nil); err == nil {
 		t.Error("a missing program starts")
 	}
-	if _, err := Start(t.Context(), []string{"sh", "-c", "echo broken >&2"}, nil); err == nil || !strings.Contains(err.Error(), "broken") {
+	if _, err := Start(t.Context(), []string{"sh", "-c", "echo broken >&2"}, nil, nil); err == nil || !strings.Contains(err.Error(), "broken") {
 		t.Errorf("a program that ends before it is ready: %v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := Start(ctx, []string{"sh", "-c", "while :; do :; done"}, nil); err == nil {
+	if _, err := Start(ctx, []string{"sh", "-c", "while :; do :; done"}, nil, nil); err == nil {
 		t.Error("a program that is never ready starts")
 	}
 }
@@ -65,7 +65,7 @@ func TestKillAndMemory(t *testing.T) {
 	if _, err := os.Stat("/proc/self/status"); err != nil {
 		t.Skip("read from /proc: Linux only")
 	}
-	p, err := Start(t.Context(), []string{"sh", "-c", readyLine + "trap '' TERM; while :; do :; done"}, nil)
+	p, err := Start(t.Context(), []string{"sh", "-c", readyLine + "trap '' TERM; while :; do :; done"}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
