@@ -24,9 +24,11 @@
 //     the queue; otherwise it stays in Read, so that a disconnect is seen at once and
 //     cancels what is parked.
 //  4. One drain (everything that one read brought) ends with one Flush and one write. A
-//     wait for rule 2 or for a bound ends a drain, too.
+//     wait for rule 2 or for a bound ends a drain, too. Its Produce requests begin and end
+//     together, as far as the queue is concerned: they are settled behind the Flush.
 //  5. Whoever takes the sending token encodes and writes; the other one leaves the
-//     queue's head alone. Complete only marks and signals, it never writes or blocks.
+//     queue's head alone. Complete only marks and signals, it never writes or blocks; for a
+//     request that is not settled yet it takes no lock.
 //  6. Every request that was parked either has its answer encoded or is told to
 //     Handler.Cancel, never both. Handler.Closed is the last call of a connection.
 //
