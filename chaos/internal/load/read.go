@@ -131,3 +131,30 @@ func (c *Clients) readTopics(ctx context.Context, topics map[string]int32, trimm
 	}
 	return nil
 }
+
+// readBound is how long ReadFirst may take.
+const readBound = 5 * time.Second
+
+// ReadFirst reads the first record of each partition of topic anew.
+func (c *Clients) ReadFirst(ctx context.Context, topic string) error {
+	ctx, cancel := context.WithTimeout(ctx, readBound)
+	defer cancel()
+	left := c.partitions(topic)
+	cl, err := c.reader(map[string]int32{topic: left}, kgo.FetchMaxPartitionBytes(1))
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	for left > 0 {
+		fetches := cl.PollFetches(ctx)
+		for _, e := range fetches.Errors() {
+			return fmt.Errorf("%s-%d: %w (%d partitions left)", e.Topic, e.Partition, e.Err, left)
+		}
+		fetches.EachRecord(func(rec *kgo.Record) {
+			if rec.Offset == 0 {
+				left--
+			}
+		})
+	}
+	return nil
+}

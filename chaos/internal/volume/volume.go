@@ -4,7 +4,7 @@
 //	Cut      the power fails: what was not synced is gone after the next Mount
 //	Break    the disk dies: every call fails with EIO from now on
 //	ReadOnly the kernel finds the file system damaged and forbids writing, EROFS
-//	full     it is as small as the test wants it
+//	Fill     somebody else's file takes the room, down to nothing, until Drain
 //
 // Cut is the FS_IOC_SHUTDOWN call of Linux with NOLOGFLUSH, which stops the file system without writing
 // what the caches hold: no journal commit, no data. The pages of the image file itself live in the host's

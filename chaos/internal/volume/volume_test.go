@@ -57,3 +57,30 @@ func TestFailures(t *testing.T) {
 		})
 	}
 }
+
+// TestFill: the room is taken as asked, all of it with 0, and comes back.
+func TestFill(t *testing.T) {
+	v := need.Volume(t, 64<<20)
+	before, err := v.Free()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := v.Fill(8 << 20); err != nil {
+		t.Fatal(err)
+	}
+	if free, err := v.Free(); err != nil || free > 8<<20 || free < 7<<20 {
+		t.Errorf("%d bytes are free, %v", free, err)
+	}
+	if err := v.Fill(0); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(v.Path(), "file"), make([]byte, 64<<10), 0o644); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("a write on the full volume: %v", err)
+	}
+	if err := v.Drain(); err != nil {
+		t.Fatal(err)
+	}
+	if free, err := v.Free(); err != nil || free < before-1<<20 {
+		t.Errorf("%d bytes are free afterwards, %d before: %v", free, before, err)
+	}
+}
