@@ -105,21 +105,22 @@ func checkSnappyBlock(p []byte) error {
 	}
 	_, w := binary.Uvarint(p)
 	p = p[w:]
-	done := 0
+	left := int64(n) // an int of 32 bits does not hold every length and distance
+	done := int64(0)
 	for i := 0; len(p) > 0 && i < snappyElements; i++ {
 		tag, header := p[0], 1
-		size, back := 0, 0
+		size, back := int64(tag>>2)+1, int64(0)
 		switch tag & 3 {
 		case 0:
-			if size = int(tag>>2) + 1; size > 60 {
-				header += size - 60
+			if size > 60 {
+				header += int(size) - 60
 			}
 		case 1:
-			header, size = 2, int(tag>>2&7)+4
+			header, size = 2, int64(tag>>2&7)+4
 		case 2:
-			header, size = 3, int(tag>>2)+1
+			header = 3
 		case 3:
-			header, size = 5, int(tag>>2)+1
+			header = 5
 		}
 		if len(p) < header {
 			return errFrameCut
@@ -127,26 +128,26 @@ func checkSnappyBlock(p []byte) error {
 		var le [4]byte
 		switch copy(le[:], p[1:header]); {
 		case tag&3 == 0 && header > 1:
-			size = int(binary.LittleEndian.Uint32(le[:])) + 1
+			size = int64(binary.LittleEndian.Uint32(le[:])) + 1
 		case tag&3 == 1:
-			back = int(tag>>5)<<8 | int(p[1])
+			back = int64(tag>>5)<<8 | int64(p[1])
 		case tag&3 != 0:
-			back = int(binary.LittleEndian.Uint32(le[:]))
+			back = int64(binary.LittleEndian.Uint32(le[:]))
 		}
 		if tag&3 == 0 {
-			if size > len(p)-header {
+			if size > int64(len(p)-header) {
 				return errFrameCut
 			}
-			header += size
+			header += int(size)
 		} else if back == 0 || back > done {
 			return errFrameOther
 		}
-		if size > n-done {
+		if size > left {
 			return errFrameOther
 		}
-		p, done = p[header:], done+size
+		p, done, left = p[header:], done+size, left-size
 	}
-	if len(p) == 0 && done != n {
+	if len(p) == 0 && left != 0 {
 		return errFrameCut
 	}
 	return nil
@@ -226,8 +227,6 @@ func checkZstd(p []byte, least uint64) error {
 		return errFrameDict
 	case h.WindowSize > maxZstdWindow:
 		return errFrameBlock
-	case h.HasFCS && h.FrameContentSize < least:
-		return errFrameSmall
 	}
 	for p = p[h.HeaderSize:]; ; {
 		if len(p) < 3 {
@@ -249,8 +248,15 @@ func checkZstd(p []byte, least uint64) error {
 			break
 		}
 	}
-	if h.HasCheckSum && len(p) < 4 {
-		return errFrameCut
+	if h.HasCheckSum {
+		if len(p) < 4 {
+			return errFrameCut
+		}
+		p = p[4:]
+	}
+	// The records may go on in a further frame.
+	if len(p) == 0 && h.HasFCS && h.FrameContentSize < least {
+		return errFrameSmall
 	}
 	return nil
 }
