@@ -63,11 +63,13 @@ func checkGzip(p []byte) error {
 // checkSnappy walks the chunks of Java's framing, and the first elements of each block.
 func checkSnappy(p []byte, least uint64) error {
 	if !bytes.HasPrefix(p, xerialMagic) {
-		if n, err := s2.DecodedLen(p); err == nil && uint64(n) < least {
+		n, err := checkSnappyBlock(p)
+		if err == nil && n < least {
 			return errFrameSmall
 		}
-		return checkSnappyBlock(p)
+		return err
 	}
+	all := uint64(0)
 	for len(p) > 0 {
 		if bytes.HasPrefix(p, xerialMagic) {
 			if len(p) < xerialHeaderLen {
@@ -84,10 +86,14 @@ func checkSnappy(p []byte, least uint64) error {
 		if n > uint64(len(p)) {
 			return errFrameCut
 		}
-		if err := checkSnappyBlock(p[:n]); err != nil {
+		size, err := checkSnappyBlock(p[:n])
+		if err != nil {
 			return err
 		}
-		p = p[n:]
+		p, all = p[n:], all+size
+	}
+	if all < least {
+		return errFrameSmall
 	}
 	return nil
 }
@@ -97,11 +103,11 @@ func checkSnappy(p []byte, least uint64) error {
 const snappyElements = 64
 
 // checkSnappyBlock walks the first elements of a raw block: a length, then literals and
-// copies of what came before (format_description.txt of snappy).
-func checkSnappyBlock(p []byte) error {
+// copies of what came before (format_description.txt of snappy). It returns the length.
+func checkSnappyBlock(p []byte) (uint64, error) {
 	n, err := s2.DecodedLen(p)
 	if err != nil {
-		return errFrameOther
+		return 0, errFrameOther
 	}
 	_, w := binary.Uvarint(p)
 	p = p[w:]
@@ -123,7 +129,7 @@ func checkSnappyBlock(p []byte) error {
 			header = 5
 		}
 		if len(p) < header {
-			return errFrameCut
+			return 0, errFrameCut
 		}
 		var le [4]byte
 		switch copy(le[:], p[1:header]); {
@@ -136,21 +142,21 @@ func checkSnappyBlock(p []byte) error {
 		}
 		if tag&3 == 0 {
 			if size > int64(len(p)-header) {
-				return errFrameCut
+				return 0, errFrameCut
 			}
 			header += int(size)
 		} else if back == 0 || back > done {
-			return errFrameOther
+			return 0, errFrameOther
 		}
 		if size > left {
-			return errFrameOther
+			return 0, errFrameOther
 		}
 		p, done, left = p[header:], done+size, left-size
 	}
 	if len(p) == 0 && left != 0 {
-		return errFrameCut
+		return 0, errFrameCut
 	}
-	return nil
+	return uint64(n), nil
 }
 
 // checkLZ4 walks the blocks of a frame (lz4_Frame_format.md).

@@ -145,10 +145,13 @@ func TestDamagedFrames(t *testing.T) {
 		{"snappy, literal of 4 GiB", Snappy, []byte{7, 63 << 2, 0xff, 0xff, 0xff, 0xff, 'x', 'y'}, false},
 		{"snappy, copy from over 2 GiB before", Snappy, []byte{7, 0, 'x', 4<<2 | 3, 1, 0, 0, 0x80, 0, 'y'}, false},
 		{"snappy, six bytes for a record", Snappy, []byte{6, 0, 'x', 0<<2 | 1, 1, 0, 'y'}, false},
-		{"snappy of Java", Snappy, xerial(0, 0, 0, 3, 1, 0, 'x'), true},
+		{"snappy of Java", Snappy, xerial(0, 0, 0, 9, 7, 6<<2, 1, 2, 3, 4, 5, 6, 7), true},
 		{"snappy of Java, chunk cut", Snappy, xerial(0, 0, 0, 4, 1, 0, 'x'), false},
 		{"snappy of Java, not snappy", Snappy, xerial(0, 0, 0, 3, 1, 5, 'x'), false},
-		{"snappy of Java, two streams", Snappy, append(xerial(0, 0, 0, 3, 1, 0, 'x'), xerial(0, 0, 0, 3, 1, 0, 'x')...), true},
+		{"snappy of Java, two streams", Snappy, append(xerial(0, 0, 0, 5, 3, 2<<2, 1, 2, 3), xerial(0, 0, 0, 6, 4, 3<<2, 4, 5, 6, 7)...), true},
+		{"snappy of Java, an empty chunk", Snappy, xerial(0, 0, 0, 1, 0, 0, 0, 0, 9, 7, 6<<2, 1, 2, 3, 4, 5, 6, 7), true},
+		{"snappy of Java, six bytes for a record", Snappy, append(xerial(0, 0, 0, 5, 3, 2<<2, 1, 2, 3), xerial(0, 0, 0, 5, 3, 2<<2, 4, 5, 6)...), false},
+		{"snappy of Java, nothing", Snappy, xerial(), false},
 		{"snappy of Java, second stream cut", Snappy, append(xerial(0, 0, 0, 3, 1, 0, 'x'), xerial()[:12]...), false},
 	} {
 		err := wholeCheck(compressed(tc.c, tc.p, 1))
