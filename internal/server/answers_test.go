@@ -99,9 +99,10 @@ func TestOutputBudgetAtRandom(t *testing.T) {
 // announcing is a handler whose answers cannot be made smaller.
 type announcing struct {
 	*scripted
-	bytes   int // of an answer
-	decoded int // of a request
-	waiting atomic.Int64
+	bytes    int // of an answer
+	decoded  int // of a request
+	waiting  atomic.Int64
+	reserved func() // is called when a request was decoded
 }
 
 func (h *announcing) Handle(p *wire.Pending) wire.Outcome {
@@ -109,6 +110,9 @@ func (h *announcing) Handle(p *wire.Pending) wire.Outcome {
 		return h.scripted.Handle(p)
 	}
 	err := p.Reserve(h.decoded)
+	if err == nil && h.reserved != nil {
+		h.reserved()
+	}
 	if err == nil {
 		h.waiting.Add(1)
 		err = p.ReserveAnswer(h.bytes)
@@ -260,6 +264,27 @@ func TestAnswersDoNotWaitForMemory(t *testing.T) {
 			if got := answers.answer(t); got != want {
 				t.Errorf("answer %d instead of %d", got, want)
 			}
+		}
+		c.Close()
+	})
+}
+
+// The memory of a decoded request whose answer is there is not held while a later request of
+// the same drain takes its own.
+func TestAnsweredRequestsOfADrainHoldNothing(t *testing.T) {
+	h := &announcing{scripted: newScripted(), decoded: 400 << 10}
+	pressed(t, Options{Handler: h}, 1<<20, func(r *rig) {
+		peak := int64(0)
+		h.reserved = func() { peak = max(peak, r.s.o.Requests.Stats().Held) }
+		c := r.dial()
+		var b []byte
+		for id := range 5 {
+			b = append(b, request("produce", id, "long")...)
+		}
+		_, _ = c.Write(b)
+		sameIDs(t, readIDs(t, c, 5), 0, 1, 2, 3, 4)
+		if peak != 400<<10 {
+			t.Errorf("%d bytes held", peak)
 		}
 		c.Close()
 	})

@@ -48,7 +48,6 @@ type conn struct {
 	requests      uint64        // in this drain
 	total         uint64        // requests of all connections up to the last drain
 	got           uint64        // bytes read
-	handling      bool          // Handle has a request
 	part          partial       // the request that has come in part
 	open          opened
 

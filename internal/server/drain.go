@@ -197,9 +197,7 @@ func (c *conn) handle(s *slot, hd *wire.Header, body []byte) {
 		c.stagedProduce = true
 	}
 	c.requests++
-	c.handling = true
 	outcome := c.srv.o.Handler.Handle(p)
-	c.handling = false
 	p.Body = nil
 	if outcome == wire.CloseConn && p.CloseReason == "" {
 		p.CloseReason = fmt.Sprintf("request with API key %d refused", p.Key)

@@ -163,10 +163,6 @@ func (c *conn) await(line func() <-chan struct{}, missing int, giveUp func() *cl
 		return why
 	}
 	before := q.reader
-	// What this request waits for may be what earlier ones of its drain hold.
-	if c.handling {
-		c.open.settleEarlier(q)
-	}
 	q.alarm, q.reader = alarm, readerReads
 	if !q.sending && q.sendable() {
 		c.wakeWriterLocked()
@@ -214,6 +210,7 @@ func (s *slot) Reserve(_ *wire.Pending, bytes int) error {
 		return nil
 	}
 	c := s.c
+	c.settleEarlier()
 	if why := c.take(int64(bytes), 0); why != nil {
 		return c.endsWaiting(why)
 	}
@@ -221,6 +218,14 @@ func (s *slot) Reserve(_ *wire.Pending, bytes int) error {
 	s.mem += int64(bytes)
 	c.queue.Unlock()
 	return nil
+}
+
+// settleEarlier gives back what the drain's earlier requests hold and do not need any more,
+// before the one at hand takes more, and lets their answers go while it waits.
+func (c *conn) settleEarlier() {
+	c.queue.Lock()
+	defer c.queue.Unlock()
+	c.open.settleEarlier(&c.queue)
 }
 
 // endsWaiting notes that the connection ends while a request of it waits for memory.
@@ -255,6 +260,7 @@ func (s *slot) ReserveAnswer(_ *wire.Pending, bytes int) error {
 		return nil
 	}
 	c := s.c
+	c.settleEarlier()
 	if why := c.takeOutput(int64(n)); why != nil {
 		return c.endsWaiting(why)
 	}
