@@ -124,14 +124,19 @@ func (ps *produceState) finish() {
 	ps.p.Complete()
 }
 
-// arm sets the timeout of a use that waits after its drain's writes. If it ends meanwhile, the
-// expiry may stay scheduled: it finds nothing to do.
+// arm sets the timeout of a use that waits after its drain's writes.
 func (ps *produceState) arm(gen uint32, deadline time.Duration) {
 	ps.mu.Lock()
+	defer ps.mu.Unlock()
 	ps.armedFor, ps.deadline = gen, deadline
 	ps.armed.Store(true)
 	ps.b.o.Wheel.ScheduleAt(deadline, &ps.expiry)
-	ps.mu.Unlock()
+	// If it ended meanwhile, finish may have seen nothing to cancel. The wheel would hold this,
+	// and with it the connection, for as long as the client gave.
+	if !ps.waits(gen) {
+		ps.armed.Store(false)
+		ps.b.o.Wheel.Cancel(&ps.expiry)
+	}
 }
 
 // Expire implements wheel.Target: what is not acked by now is unknown to the client.

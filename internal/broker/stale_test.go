@@ -106,6 +106,12 @@ func TestNothingStaysOfARequest(t *testing.T) {
 	if n := h.b.o.Wheel.Len(); n != 0 {
 		t.Errorf("%d entries stay", n)
 	}
+	ps = h.b.beginProduce(p, 1)
+	ps.Acked(0, ps.gen, nil) // while Flush is about to arm it
+	ps.arm(ps.gen, time.Hour)
+	if n := h.b.o.Wheel.Len(); n != 0 {
+		t.Errorf("%d entries stay of a request that ended before", n)
+	}
 	req := kmsg.NewPtrProduceRequest()
 	req.Version, req.Acks = 9, 0
 	rt := kmsg.NewProduceRequestTopic()
@@ -113,7 +119,7 @@ func TestNothingStaysOfARequest(t *testing.T) {
 	rt.Partitions = append(rt.Partitions, kmsg.NewProduceRequestTopicPartition())
 	req.Topics = append(req.Topics, rt)
 	p.Body, p.Resp = body(req), nil
-	if got := h.b.Handle(p); got != wire.CloseConn || queue.n.Load() != 1 {
-		t.Errorf("%v, completed %d times", got, queue.n.Load()-1)
+	if got := h.b.Handle(p); got != wire.CloseConn || queue.n.Load() != 2 {
+		t.Errorf("%v, completed %d times", got, queue.n.Load()-2)
 	}
 }
