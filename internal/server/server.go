@@ -150,16 +150,16 @@ func (o *Options) validate() error {
 	}
 	for _, f := range []struct {
 		name string
-		n    int
+		n    int64
 	}{
-		{"MaxRequestBytes", o.MaxRequestBytes},
-		{"FirstFrameBytes", o.FirstFrameBytes},
-		{"OutputBytes", o.OutputBytes},
-		{"MaxPending", o.MaxPending},
-		{"FirstRequest", int(o.FirstRequest)},
-		{"RequestStall", int(o.RequestStall)},
-		{"WriteStall", int(o.WriteStall)},
-		{"ShutdownGrace", int(o.ShutdownGrace)},
+		{"MaxRequestBytes", int64(o.MaxRequestBytes)},
+		{"FirstFrameBytes", int64(o.FirstFrameBytes)},
+		{"OutputBytes", int64(o.OutputBytes)},
+		{"MaxPending", int64(o.MaxPending)},
+		{"FirstRequest", int64(o.FirstRequest)},
+		{"RequestStall", int64(o.RequestStall)},
+		{"WriteStall", int64(o.WriteStall)},
+		{"ShutdownGrace", int64(o.ShutdownGrace)},
 	} {
 		if f.n < 0 {
 			return fmt.Errorf("server: %s is %d", f.name, f.n)
