@@ -98,7 +98,7 @@ type queue struct {
 	writerStop bool // it shall end
 	writerWake sync.Cond
 
-	closes   bool          // there is a slotClose in the ring: start nothing any more
+	closes   bool          // there is a slotClose in the ring: start nothing but what is reserved
 	stopping bool          // the server stops
 	broken   *closing      // a write failed
 	dead     bool          // the connection is over: completions are dropped
