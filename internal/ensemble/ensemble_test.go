@@ -243,32 +243,35 @@ func TestCheckVersion(t *testing.T) {
 	}
 }
 
+// putHistory changes a key and returns the last revision but one, which only history has.
+func putHistory(t *testing.T, e *Ensemble) int64 {
+	t.Helper()
+	var rev int64
+	for range 3 {
+		r, err := e.store.client.Put(t.Context(), "key", "value")
+		if err != nil {
+			t.Fatal(err)
+		}
+		rev = r.Header.Revision
+	}
+	return rev - 1
+}
+
+// readable says whether history still has a revision.
+func readable(t *testing.T, e *Ensemble, rev int64) bool {
+	t.Helper()
+	_, err := e.store.client.Get(t.Context(), "key", clientv3.WithRev(rev))
+	if err != nil && !errors.Is(rpctypes.Error(err), rpctypes.ErrCompacted) {
+		t.Fatal(err)
+	}
+	return err == nil
+}
+
 // The first round of a life forgets what was before it, also of a life that was too short for any
 // round; later ones keep what changed since the round before.
 func TestThePastIsForgotten(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	dir := t.TempDir()
-	// put changes a key and returns the last revision but one, which only history has.
-	put := func(e *Ensemble) int64 {
-		t.Helper()
-		var rev int64
-		for range 3 {
-			r, err := e.store.client.Put(t.Context(), "key", "value")
-			if err != nil {
-				t.Fatal(err)
-			}
-			rev = r.Header.Revision
-		}
-		return rev - 1
-	}
-	readable := func(e *Ensemble, rev int64) bool {
-		t.Helper()
-		_, err := e.store.client.Get(t.Context(), "key", clientv3.WithRev(rev))
-		if err != nil && !errors.Is(rpctypes.Error(err), rpctypes.ErrCompacted) {
-			t.Fatal(err)
-		}
-		return err == nil
-	}
 	forget := func(e *Ensemble) {
 		t.Helper()
 		if err := e.embedded.past.forget(t.Context()); err != nil {
@@ -276,29 +279,69 @@ func TestThePastIsForgotten(t *testing.T) {
 		}
 	}
 	e := openDir(t, dir)
-	before := put(e)
+	before := putHistory(t, e)
 	if err := e.Close(); err != nil {
 		t.Fatal(err)
 	}
 	e = openDir(t, dir)
-	if !readable(e, before) {
+	if !readable(t, e, before) {
 		t.Error("the start itself forgot something")
 	}
 	forget(e)
-	if readable(e, before) {
+	if readable(t, e, before) {
 		t.Error("what was before this life can still be read")
 	}
-	young := put(e)
+	young := putHistory(t, e)
 	forget(e)
-	if !readable(e, young) {
+	if !readable(t, e, young) {
 		t.Error("what changed since the last round cannot be read any more")
 	}
 	forget(e)
 	forget(e) // nothing happened since
-	if readable(e, young) {
+	if readable(t, e, young) {
 		t.Error("what changed before the last round can still be read")
 	}
 	if err := e.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// failingCompact is a client whose compactions fail while err is set.
+type failingCompact struct {
+	clientv3.KV
+	err error
+}
+
+func (f *failingCompact) Compact(ctx context.Context, rev int64, opts ...clientv3.CompactOption) (*clientv3.CompactResponse, error) {
+	if f.err != nil {
+		return nil, f.err
+	}
+	return f.KV.Compact(ctx, rev, opts...)
+}
+
+// The round after one that failed forgets what that one had to, and all that changed until
+// then; the first round of a life is no exception.
+func TestAFailedRoundIsMadeUpFor(t *testing.T) {
+	e := openTest(t, t.TempDir(), nil)
+	e.embedded.past.stop() // the rounds are those of the test
+	kv := &failingCompact{KV: e.store.client.KV}
+	p := &past{client: &clientv3.Client{KV: kv}}
+	for _, round := range []string{"first", "later"} {
+		old := putHistory(t, e)
+		kv.err = errors.New("no leader")
+		if err := p.forget(t.Context()); !errors.Is(err, kv.err) {
+			t.Fatalf("%s round: %v", round, err)
+		}
+		young := putHistory(t, e)
+		kv.err = nil
+		if err := p.forget(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if readable(t, e, old) {
+			t.Errorf("%s round: what was before the failed round can still be read", round)
+		}
+		if !readable(t, e, young) {
+			t.Errorf("%s round: what changed since the failed round cannot be read any more", round)
+		}
 	}
 }

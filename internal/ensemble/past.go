@@ -26,8 +26,8 @@ const (
 // start, but not within it. The bytes on disk etcd deletes in the background, and uses again.
 type past struct {
 	client *clientv3.Client
-	// seen is the revision of the last round: what was before it goes in the next. 0 at
-	// first. It belongs to run.
+	// seen is the revision of the last round, also of one that could not compact: what was
+	// before it goes in the next. 0 at first. It belongs to run.
 	seen int64
 	end  context.CancelFunc
 	wait sync.WaitGroup
