@@ -162,8 +162,9 @@ func TestBombs(t *testing.T) {
 		if err == nil && cap(out) > limit+1 {
 			t.Errorf("%s %q: room for %d", tc.codec, tc.name, cap(out))
 		}
-		// All buffers on the way to the limit together; the largest counts at one time.
-		if n := after.TotalAlloc - before.TotalAlloc; n > 5*limit {
+		// All buffers on the way to the limit together; the largest counts at one time. Under the
+		// race detector a sync.Pool drops what it likes, and the decoders have theirs.
+		if n := after.TotalAlloc - before.TotalAlloc; n > 5*limit && !raceEnabled {
 			t.Errorf("%s %q: %d bytes sent took %d, the limit is %d", tc.codec, tc.name, len(tc.data), n, limit)
 		}
 	}

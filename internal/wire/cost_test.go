@@ -89,6 +89,12 @@ func targets(fields []field, f func(*field)) {
 // said before: memory grows with what is paid for.
 func TestDecodingCostsWhatItSays(t *testing.T) {
 	worst := 0.0
+	slack := 1
+	if raceEnabled {
+		// kmsg makes its arrays with append(a, make([]T, n)...); in instrumented code the compiler
+		// does not leave out the slice in the middle.
+		slack = 2
+	}
 	forEachRequest(func(name string, key, version int16) {
 		targets(schemas[key].fields, func(f *field) {
 			h := hostile{version: version, flex: IsFlexible(key, version), target: f, n: 3000}
@@ -102,7 +108,7 @@ func TestDecodingCostsWhatItSays(t *testing.T) {
 			_, _ = DecodeRequest(key, version, body, nil)
 			runtime.ReadMemStats(&after)
 			took := int(after.TotalAlloc - before.TotalAlloc)
-			if took > cost*3/2+16<<10 {
+			if took > slack*(cost*3/2+16<<10) {
 				t.Errorf("%s version %d: %d bytes took %d, CheckRequest said %d", name, version, len(body), took, cost)
 			}
 			if cost > 3*took+16<<10 {
