@@ -137,7 +137,16 @@ func (a *app) logger(level string) *slog.Logger {
 	if a.StderrTTY {
 		return slog.New(slog.NewTextHandler(a.Stderr, o))
 	}
+	o.ReplaceAttr = durationWithUnit
 	return slog.New(slog.NewJSONHandler(a.Stderr, o))
+}
+
+// durationWithUnit writes a duration in JSON as in text: 1.5s, not a bare number of nanoseconds.
+func durationWithUnit(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		a.Value = slog.StringValue(a.Value.Duration().String())
+	}
+	return a
 }
 
 // serve starts r, says so, and runs until a signal or until the nodes fail.

@@ -5,11 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/kalda-io/kalda/internal/vfs"
 	"github.com/kalda-io/kalda/kerr"
@@ -162,6 +164,21 @@ func TestStartFailureHints(t *testing.T) {
 		code := report(&b, startFailure(c.err, StartRequest{Mode: c.mode}))
 		if code != ExitFailed || !strings.Contains(b.String(), c.want) {
 			t.Errorf("code %d, printed %q, want %q", code, b.String(), c.want)
+		}
+	}
+}
+
+// Both forms of the log say a duration with its unit, in a group as well.
+func TestLoggedDurations(t *testing.T) {
+	for want, terminal := range map[string]bool{
+		`took=1.5s why.wait=2m0s bytes=3`:                true,
+		`"took":"1.5s","why":{"wait":"2m0s"},"bytes":3}`: false,
+	} {
+		var b bytes.Buffer
+		a := &app{Env: Env{Stderr: &b, StderrTTY: terminal}}
+		a.logger("info").Info("done", "took", 1500*time.Millisecond, slog.Group("why", "wait", 2*time.Minute), "bytes", 3)
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%s: want %s", b.String(), want)
 		}
 	}
 }
