@@ -366,9 +366,12 @@ func (c *client) placeRows(ctx context.Context, topic string, at startSpec) ([]p
 			return nil, failed(c.explain(err), "offsets of %s", topic)
 		}
 	}
+	// Whoever may not see the configuration gets the bound, which always holds.
+	config, err := c.describeConfig(ctx, topicResource, topic)
+	compacted := err != nil || compacts(config)
 	rows := make([]placeRow, 0, len(spans))
 	for tp, sp := range spans {
-		r := placeRow{Topic: tp.Topic, Partition: tp.Partition, Start: sp.start, End: sp.end}
+		r := placeRow{Topic: tp.Topic, Partition: tp.Partition, Start: sp.start, End: sp.end, compacted: compacted}
 		// Without a record at or after the time the answer has no timestamp.
 		if o, ok := found.Lookup(topic, tp.Partition); ok && o.Err == nil && o.Timestamp >= 0 {
 			when := time.UnixMilli(o.Timestamp).UTC().Format("2006-01-02T15:04:05.000Z")

@@ -353,6 +353,7 @@ func printTopic(w io.Writer, d *topicDetail, wide bool) error {
 		{head: "START", right: true}, {head: "END", right: true}, {head: "RECORDS", right: true}, {head: "STORED", right: true},
 		{head: "EPOCH", right: true, wide: true}, {head: "DIRECTORY", wide: true},
 	}}
+	bound := compacts(d.Config)
 	compacted := d.compacted()
 	if compacted {
 		t.cols = append(t.cols, column{head: "DIRTY", right: true}, column{head: "COMPACTED"})
@@ -364,7 +365,7 @@ func printTopic(w io.Writer, d *topicDetail, wide bool) error {
 	for _, p := range d.Partitions {
 		records, stored, leader := "-", "-", "none"
 		if p.Start != nil && p.End != nil {
-			records = strconv.FormatInt(*p.End-*p.Start, 10)
+			records = recordsCell(*p.Start, *p.End, bound)
 		}
 		var dirs []string
 		var sum int64

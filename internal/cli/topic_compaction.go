@@ -2,6 +2,9 @@ package cli
 
 import (
 	"fmt"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/kalda-io/kalda/internal/wire"
@@ -28,6 +31,23 @@ func compactionOf(c *wire.PartitionCompaction) *compactionJSON {
 		j.Cleaned = &t
 	}
 	return j
+}
+
+// compacts says whether a topic with that configuration is compacted.
+func compacts(config []configEntry) bool {
+	return slices.ContainsFunc(config, func(e configEntry) bool {
+		return e.Key == "cleanup.policy" && e.Value != nil && strings.Contains(*e.Value, "compact")
+	})
+}
+
+// recordsCell is the column RECORDS for [start, end). Nobody tells how many of these offsets
+// compaction left without a record: in a compacted topic their number is only a bound.
+func recordsCell(start, end int64, compacted bool) string {
+	n := strconv.FormatInt(end-start, 10)
+	if compacted && end > start {
+		return "<=" + n
+	}
+	return n
 }
 
 // compacted says whether any broker told how far the topic is compacted.

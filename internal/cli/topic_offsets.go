@@ -88,6 +88,8 @@ type placeRow struct {
 	End       int64   `json:"end"`
 	At        *int64  `json:"at,omitempty"`
 	Time      *string `json:"time,omitempty"`
+	// compacted: it may have fewer records than offsets.
+	compacted bool
 }
 
 func (a *app) topicOffsets() *cobra.Command {
@@ -123,7 +125,7 @@ func (a *app) topicOffsets() *cobra.Command {
 					t.cols = append(t.cols, column{head: "AT", right: true}, column{head: "TIME"})
 				}
 				for _, r := range rows {
-					cells := []string{r.Topic, strconv.Itoa(int(r.Partition)), fmt.Sprint(r.Start), fmt.Sprint(r.End), fmt.Sprint(r.End - r.Start)}
+					cells := []string{r.Topic, strconv.Itoa(int(r.Partition)), fmt.Sprint(r.Start), fmt.Sprint(r.End), recordsCell(r.Start, r.End, r.compacted)}
 					if at.kind == startTime {
 						when := "-"
 						if r.Time != nil {
