@@ -258,6 +258,9 @@ func (r *consumeRun) loop(ctx context.Context, shown *progressCount) error {
 			if err := r.quiet(ctx); err != nil {
 				return err
 			}
+			if f.passing { // the client asks again at once after an error that it hands out
+				_ = pause(ctx, pollWait) // the next poll sees that ctx ended
+			}
 		}
 	}
 }

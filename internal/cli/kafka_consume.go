@@ -260,6 +260,8 @@ func (c *consumer) assignment() (owned map[model.TopicPartition]bool, changes in
 type fetched struct {
 	c  *consumer
 	fs kgo.Fetches
+	// passing says that it brought an error that the client tries again.
+	passing bool
 }
 
 // poll waits for records at most wait. While its result is in use no partition is taken
@@ -268,7 +270,7 @@ func (c *consumer) poll(ctx context.Context, wait time.Duration) (fetched, error
 	bound, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	fs := c.cl.PollRecords(bound, 10_000) // a bound on how long a rebalance waits for the printing
-	f := fetched{c, fs}
+	f := fetched{c: c, fs: fs}
 	if ctx.Err() != nil {
 		return f, context.Cause(ctx)
 	}
@@ -279,8 +281,11 @@ func (c *consumer) poll(ctx context.Context, wait time.Duration) (fetched, error
 	fs.EachError(func(t string, p int32, err error) {
 		var loss *kgo.ErrDataLoss
 		if first != nil || errors.As(err, &loss) || // the reader goes on at the next record
-			c.passing(err) ||
 			(bound.Err() != nil && errors.Is(err, context.DeadlineExceeded)) {
+			return
+		}
+		if c.passing(err) {
+			f.passing = true
 			return
 		}
 		first = c.explain(err)
