@@ -111,6 +111,12 @@ type consumeRun struct {
 	// ends are the ends that -e stops at, and at the offsets known to be read, both of all
 	// partitions of the topics; the group's share of others comes from its commits.
 	ends, at map[model.TopicPartition]int64
+	// ids are those of the topics at the start, "" where the broker knows none.
+	ids map[string]string
+	// nextLook is when suspects are looked up again, and looked the last assignment that
+	// made all topics suspects.
+	nextLook time.Time
+	looked   int
 
 	seen        int  // the last assignment that was looked at
 	idle        bool // the last notice said IDLE
@@ -159,6 +165,14 @@ func (r *consumeRun) prepare(ctx context.Context) error {
 	spans, err := admin.spans(bound, r.spec)
 	if err != nil {
 		return err
+	}
+	topics, err := admin.topics(bound, r.spec.topics...)
+	if err != nil {
+		return err
+	}
+	r.ids = make(map[string]string, len(topics))
+	for _, t := range topics {
+		r.ids[t.name] = t.id
 	}
 	r.at, err = admin.resolve(bound, r.spec, spans, func(tp model.TopicPartition, want, got int64) {
 		if r.spec.group == "" {
@@ -253,6 +267,9 @@ func (r *consumeRun) loop(ctx context.Context, shown *progressCount) error {
 		}
 		if r.count > 0 && r.printed == r.count {
 			return nil
+		}
+		if err := r.dropDeleted(ctx); err != nil {
+			return err
 		}
 		if quiet {
 			if err := r.quiet(ctx); err != nil {

@@ -43,8 +43,8 @@ type consumer struct {
 	rec     consumedRecord // handed out by each
 	headers []header
 	marks   map[string]map[int32]kgo.EpochOffset
-	// unknownIDs counts polls with UNKNOWN_TOPIC_ID since the last records.
-	unknownIDs int
+	// suspects are the topics that may have been deleted.
+	suspects map[string]bool
 }
 
 // spans returns log start and end of the partitions that s selects. A topic that does
@@ -142,7 +142,7 @@ func (a *app) openConsumer(ctx context.Context, s consumeSpec, at map[model.Topi
 	if err != nil {
 		return nil, err
 	}
-	c := &consumer{group: s.group, marks: make(map[string]map[int32]kgo.EpochOffset)}
+	c := &consumer{group: s.group, marks: make(map[string]map[int32]kgo.EpochOffset), suspects: make(map[string]bool)}
 	c.mu.assigned = make(map[model.TopicPartition]bool)
 	opts := []kgo.Opt{
 		// Bounds the memory of what is fetched ahead: three answers of at most 16 MiB.
@@ -274,9 +274,7 @@ func (c *consumer) poll(ctx context.Context, wait time.Duration) (fetched, error
 	if ctx.Err() != nil {
 		return f, context.Cause(ctx)
 	}
-	if !fs.Empty() { // there are records
-		c.unknownIDs = 0
-	}
+	c.suspectUnknown(fs)
 	var first error
 	fs.EachError(func(t string, p int32, err error) {
 		var loss *kgo.ErrDataLoss
@@ -284,7 +282,7 @@ func (c *consumer) poll(ctx context.Context, wait time.Duration) (fetched, error
 			(bound.Err() != nil && errors.Is(err, context.DeadlineExceeded)) {
 			return
 		}
-		if c.passing(err) {
+		if passing(err) {
 			f.passing = true
 			return
 		}
@@ -305,21 +303,10 @@ func (c *consumer) poll(ctx context.Context, wait time.Duration) (fetched, error
 	return f, first
 }
 
-// maxUnknownIDs is how many polls in a row may find a topic's id unknown: a new topic's is, for
-// a moment. That of a topic which was deleted stays so.
-const maxUnknownIDs = 5
-
-// passing says that franz-go tries it again, and that trying helps.
-func (c *consumer) passing(err error) bool {
-	switch k := protocolError(convert(err)); {
-	case k == nil || k == kerr.CorruptMessage:
-		return false
-	case k == kerr.UnknownTopicID:
-		c.unknownIDs++
-		return c.unknownIDs <= maxUnknownIDs
-	default:
-		return k.Retriable
-	}
+// passing says that franz-go tries it again, and that trying may help.
+func passing(err error) bool {
+	k := protocolError(convert(err))
+	return k != nil && k != kerr.CorruptMessage && k.Retriable
 }
 
 // release lets the group move partitions again.
