@@ -28,7 +28,9 @@ type conn struct {
 }
 
 func dial(addr string) (*conn, error) {
-	nc, err := net.DialTimeout("tcp", addr, answerTimeout)
+	// Without keepalives: Kafka's own clients send none within hours.
+	dialer := net.Dialer{Timeout: answerTimeout, KeepAlive: -1}
+	nc, err := dialer.Dial("tcp", addr)
 	if err != nil {
 		return nil, err
 	}

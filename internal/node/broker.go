@@ -33,7 +33,7 @@ type Options struct {
 	Peers []*Broker
 	// FS is the disk; nil is the operating system's.
 	FS vfs.FS
-	// Listen binds a listener; nil is net.Listen on tcp.
+	// Listen binds a listener; nil is one of TCP.
 	Listen func(addr string) (net.Listener, error)
 	// Clock is the time; zero is the system's.
 	Clock  model.Clock
@@ -82,7 +82,7 @@ func Start(ctx context.Context, o Options) (*Broker, error) {
 		o.FS = vfs.OS{}
 	}
 	if o.Listen == nil {
-		o.Listen = func(addr string) (net.Listener, error) { return net.Listen("tcp", addr) }
+		o.Listen = listenTCP
 	}
 	if o.Clock.Boot == nil {
 		o.Clock = model.SystemClock()
