@@ -394,8 +394,9 @@ func (a *app) logVerify() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify [FILE|DIR|TOPIC:PARTITION...]",
 		Short: "Check every batch and every index entry of logs",
-		Long: `Check logs: the checksum and every record of each batch, that offsets grow, and that each
-index entry points at its batch. Without an argument all logs below --data. It reads beside
+		Long: `Check logs: the checksum and every record of each batch, that offsets grow, that each
+index entry points at its batch, and that the batch headers of a closed segment, which the
+batches' checksums do not cover, are those that it was closed with. Without an argument all logs below --data. It reads beside
 a running node and changes nothing. The exit code is 6 when something is damaged.`,
 		Args: cobra.ArbitraryArgs,
 	}

@@ -4,8 +4,12 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -36,6 +40,46 @@ func writeSegment(t *testing.T, dir string, base model.Offset, batches int) stri
 		t.Fatal(err)
 	}
 	return path
+}
+
+// writeSums writes the .sums of a closed segment, with a mark at each of those batches
+// (docs/format/segment.md).
+func writeSums(t *testing.T, path string, marks ...int) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	base, err := segmentBase(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := crc32.MakeTable(crc32.Castagnoli)
+	var list []byte
+	chain, pos, n := uint32(0), 0, 0
+	mark := func() {
+		list = binary.BigEndian.AppendUint64(list, uint64(pos))
+		list = binary.BigEndian.AppendUint32(list, chain)
+	}
+	for ; pos < len(b); n++ {
+		if slices.Contains(marks, n) {
+			mark()
+		}
+		chain = crc32.Update(chain, table, b[pos:pos+21])
+		pos += record.Batch(b[pos:]).Size()
+	}
+	mark()
+	out := append([]byte("KSUM"), 1)
+	for _, v := range []uint64{uint64(base), uint64(len(b)), uint64(n), 0} {
+		out = binary.BigEndian.AppendUint64(out, v)
+	}
+	out = append(out, make([]byte, 4+8+4)...) // the indexes, which verify looks at itself
+	out = binary.BigEndian.AppendUint32(out, uint32(len(list)/12))
+	out = append(out, list...)
+	out = binary.BigEndian.AppendUint32(out, crc32.Checksum(out, table))
+	if err := os.WriteFile(strings.TrimSuffix(path, "log")+"sums", out, 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // kalda runs a command line in this process.
@@ -99,6 +143,19 @@ func TestLogVerify(t *testing.T) {
 		{"time index", func(t *testing.T, first, _ string) {
 			change(t, strings.TrimSuffix(first, "log")+"timeindex", func(b []byte) []byte { b[7] ^= 1; return b })
 		}, ExitUnhealthy, "fits no batch"},
+		{"epoch of a closed segment", func(t *testing.T, first, _ string) {
+			// Batches 12 and 13 are in the second of three stretches; an epoch that grows is in order.
+			change(t, first, func(b []byte) []byte { b[12*batchSize(b)+15] ^= 1; b[13*batchSize(b)+15] ^= 1; return b })
+		}, ExitUnhealthy, ".log at %d*10: batch headers differ from what was appended\n1 log"},
+		{"two stretches of a closed segment", func(t *testing.T, first, _ string) {
+			change(t, first, func(b []byte) []byte { b[15] ^= 1; b[29*batchSize(b)+15] ^= 1; return b })
+		}, ExitUnhealthy, ".log at %d*20: batch headers differ"},
+		{"a closed segment is short by a batch", func(t *testing.T, first, _ string) {
+			change(t, first, func(b []byte) []byte { return b[:29*batchSize(b)] })
+		}, ExitUnhealthy, "bytes, %d*30 when it was closed"},
+		{"sums", func(t *testing.T, first, _ string) {
+			change(t, strings.TrimSuffix(first, "log")+"sums", func(b []byte) []byte { b[60] ^= 1; return b })
+		}, ExitUnhealthy, ".sums at 0: checksum does not fit; the node makes it anew"},
 		{"a segment between is gone", func(t *testing.T, first, _ string) {
 			for _, base := range []string{"00000000000000000200", "00000000000000000900"} { // and what a crash leaves
 				if err := os.WriteFile(filepath.Join(filepath.Dir(first), base+".sums"), nil, 0o600); err != nil {
@@ -114,14 +171,30 @@ func TestLogVerify(t *testing.T) {
 			if code, _, errs := kalda(t, "log", "index-rebuild", dir); code != ExitOK {
 				t.Fatal(errs)
 			}
+			writeSums(t, first, 10, 20)
+			b, err := os.ReadFile(first)
+			if err != nil {
+				t.Fatal(err)
+			}
+			// Positions are given in batches, which are all of one size.
+			want := regexp.MustCompile(`%d\*\d+`).ReplaceAllStringFunc(c.want, func(s string) string {
+				n, err := strconv.Atoi(s[len("%d*"):])
+				if err != nil {
+					t.Fatal(err)
+				}
+				return strconv.Itoa(n * batchSize(b))
+			})
 			c.damage(t, first, last)
 			code, out, errs := kalda(t, "log", "verify", dir)
-			if code != c.code || !strings.Contains(out, c.want) {
-				t.Errorf("code %d, want %d and %q\n%s%s", code, c.code, c.want, out, errs)
+			if code != c.code || !strings.Contains(out, want) {
+				t.Errorf("code %d, want %d and %q\n%s%s", code, c.code, want, out, errs)
 			}
 		})
 	}
 }
+
+// batchSize is the size of the first batch of a segment.
+func batchSize(segment []byte) int { return record.Batch(segment).Size() }
 
 func TestLogIndexRebuild(t *testing.T) {
 	root := t.TempDir()

@@ -15,6 +15,8 @@ import (
 
 	"github.com/kalda-io/kalda/internal/model"
 	"github.com/kalda-io/kalda/internal/record"
+	"github.com/kalda-io/kalda/internal/storage"
+	"github.com/kalda-io/kalda/internal/vfs"
 )
 
 // This file reads the files of a log as they lie on disk, without the locks and the
@@ -244,6 +246,10 @@ func verifySegment(path string, from model.Offset, bad func(damage)) (segmentRep
 	if err != nil {
 		return r, err
 	}
+	headers, err := openHeaders(path, bad)
+	if err != nil {
+		return r, err
+	}
 	i, j := 0, 0
 	maxTs := record.NoTimestamp
 	reader := record.NewReader(0)
@@ -271,9 +277,12 @@ func verifySegment(path string, from model.Offset, bad func(damage)) (segmentRep
 		r.records += int64(b.NumRecords())
 		r.bytes += int64(b.Size())
 		r.next = b.NextOffset()
-		return nil
+		return headers.add(b, pos)
 	})
 	if err != nil || r.tail.err != nil { // what points into a tail goes with it
+		return r, err
+	}
+	if err := headers.end(r.bytes); err != nil {
 		return r, err
 	}
 	for ; i < len(index); i++ {
@@ -283,6 +292,72 @@ func verifySegment(path string, from model.Offset, bad func(damage)) (segmentRep
 		bad(damage{stem + ".timeindex", int64(j) * 12, fmt.Sprintf("the entry (timestamp %d, offset %d) lies behind the end of the log", times[j].Timestamp, times[j].Offset)})
 	}
 	return r, nil
+}
+
+// headers compares batch headers, which lie outside the batches' checksums, with what a
+// segment was closed with. Nil compares nothing.
+type headers struct {
+	path  string
+	sums  *storage.SegmentSums
+	found []damage
+	bad   func(damage)
+}
+
+// openHeaders returns nil for a segment that was not closed.
+func openHeaders(path string, bad func(damage)) (*headers, error) {
+	sums, err := storage.OpenSegmentSums(vfs.OS{}, path)
+	var broken *storage.CorruptError
+	switch {
+	case errors.As(err, &broken):
+		bad(damage{broken.Path, broken.Offset, fmt.Sprintf("%v; the node makes it anew", broken.Err)})
+		return nil, nil
+	case err != nil || sums == nil:
+		return nil, err
+	}
+	return &headers{path: path, sums: sums, bad: bad}, nil
+}
+
+func (h *headers) add(b record.Batch, pos int64) error {
+	if h == nil {
+		return nil
+	}
+	return h.note(h.sums.Add(b, pos))
+}
+
+func (h *headers) note(err error) error {
+	var c *storage.CorruptError
+	if errors.As(err, &c) {
+		h.found = append(h.found, damage{c.Path, c.Offset, c.Err.Error()})
+		return nil
+	}
+	return err
+}
+
+// end reports what was found. A running node may have put another file in the place of one
+// of the two in between, so they are compared once more before anything is said.
+func (h *headers) end(size int64) error {
+	if h == nil {
+		return nil
+	}
+	if err := h.note(h.sums.End(size)); err != nil || len(h.found) == 0 {
+		return err
+	}
+	again, err := openHeaders(h.path, h.bad)
+	if err != nil || again == nil {
+		return err
+	}
+	size = 0
+	if _, err := scanLog(h.path, func(b record.Batch, pos int64) error {
+		size += int64(b.Size())
+		return again.add(b, pos)
+	}); err != nil {
+		return err
+	}
+	err = again.note(again.sums.End(size))
+	for _, d := range again.found {
+		h.bad(d)
+	}
+	return err
 }
 
 // readable decodes every record of a batch.
