@@ -306,7 +306,7 @@ func (l *Log) verifyStretch(s *segment, from, to int64, chain, want uint32) erro
 // VerifyHeaders compares the batch headers of all closed segments with their sums, as far
 // as this was not done since the log was opened: before a new follower is served, and by
 // whoever scrubs. It reads every header, so it takes the time of reading a cold log; the
-// batches' own checksums are VerifySegment's part. A CorruptError says where damage is.
+// batches' own checksums are not looked at. A CorruptError says where damage is.
 func (l *Log) VerifyHeaders() error {
 	for _, s := range l.segs[:len(l.segs)-1] {
 		if err := l.verify(s, 0, s.size); err != nil {

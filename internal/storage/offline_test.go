@@ -13,8 +13,8 @@ import (
 	"github.com/kalda-io/kalda/internal/vfs"
 )
 
-// Functions of this file work on files without a Dir or Log: for `kalda log`, on a
-// stopped node.
+// This file reads the files of a log without a Dir or Log: what the tests hold a log
+// against. `kalda log` has readers of its own, which must do with files of any kind.
 
 // BatchInfo is a batch as ReadBatches meets it.
 type BatchInfo struct {
