@@ -27,9 +27,15 @@ func damageOf(d *wire.PartitionDamage) *damageJSON {
 	return &j
 }
 
-// String names the offsets.
+// String names the offsets. There are none if the file has more bytes than it was closed with.
 func (d *damageJSON) String() string {
 	s := fmt.Sprintf("offsets %d to %d", d.FirstOffset, d.NextOffset-1)
+	switch d.NextOffset - d.FirstOffset {
+	case 0:
+		s = fmt.Sprintf("bytes behind the last record, at offset %d", d.NextOffset)
+	case 1:
+		s = fmt.Sprintf("offset %d", d.FirstOffset)
+	}
 	if d.Segments > 1 {
 		s += fmt.Sprintf(", and in %s more", plural(int64(d.Segments-1), "segment"))
 	}

@@ -14,6 +14,7 @@ import (
 func TestTopicDamage(t *testing.T) {
 	one := &wire.PartitionDamage{Segments: 1, FirstOffset: 10, NextOffset: 15}
 	more := &wire.PartitionDamage{Segments: 3, FirstOffset: 7, NextOffset: 8}
+	behind := &wire.PartitionDamage{Segments: 1, FirstOffset: 100, NextOffset: 100}
 	row := func(n int32, ds ...*wire.PartitionDamage) partitionRow {
 		r := partitionRow{Partition: n, Leader: 1}
 		for i, d := range ds {
@@ -28,7 +29,7 @@ func TestTopicDamage(t *testing.T) {
 	}
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 	lines = lines[len(lines)-4:]
-	for i, want := range []string{"STORED  DAMAGED", "  offsets 10 to 14", "  broker 1: offsets 7 to 7, and in 2 segments more", "  -"} {
+	for i, want := range []string{"STORED  DAMAGED", "  offsets 10 to 14", "  broker 1: offset 7, and in 2 segments more", "  -"} {
 		if !strings.HasSuffix(lines[i], want) {
 			t.Errorf("line %d: %q, want %q at its end", i, lines[i], want)
 		}
@@ -41,9 +42,10 @@ func TestTopicDamage(t *testing.T) {
 	got := damagedPartitions(map[model.TopicPartition][]replicaSize{
 		{Topic: "t", Partition: 1}: {{broker: 1}, {broker: 2, damage: one}},
 		{Topic: "a", Partition: 0}: {{broker: 1, damage: more}},
+		{Topic: "b", Partition: 3}: {{broker: 1, damage: behind}},
 		{Topic: "x", Partition: 0}: {{broker: 1}},
 	})
-	if want := []string{"a-0 is damaged on the disk of broker 1: offsets 7 to 7, and in 2 segments more", "t-1 is damaged on the disk of broker 2: offsets 10 to 14"}; !slices.Equal(got, want) {
+	if want := []string{"a-0 is damaged on the disk of broker 1: offset 7, and in 2 segments more", "b-3 is damaged on the disk of broker 1: bytes behind the last record, at offset 100", "t-1 is damaged on the disk of broker 2: offsets 10 to 14"}; !slices.Equal(got, want) {
 		t.Errorf("%q", got)
 	}
 }

@@ -307,8 +307,11 @@ func (s *scrubber) tell(p *Partition, r storage.ScrubResult) {
 	s.unsaved = true
 	if found.Places > 0 {
 		d := r.Damage[0]
-		log.Error("a closed segment is damaged: these offsets are refused to readers until it is restored or removed",
-			"position", d.Position, "bytes", d.Length, "first_offset", d.First, "next_offset", d.Next, "places", found.Places, "err", d.Err)
+		what := "a closed segment is damaged: these offsets are refused to readers until it is restored or removed"
+		if d.First == d.Next {
+			what = "a closed segment is damaged: there are bytes behind its last record"
+		}
+		log.Error(what, "position", d.Position, "bytes", d.Length, "first_offset", d.First, "next_offset", d.Next, "places", found.Places, "err", d.Err)
 	} else {
 		log.Info("a closed segment that was damaged is whole again")
 	}
