@@ -43,6 +43,9 @@ const (
 	// scrubSave is how often a round writes down where it is: what a crash makes it read
 	// twice.
 	scrubSave = time.Minute
+	// recheckRate is the least rate, in bytes per second, of checking again what an earlier
+	// process found.
+	recheckRate = 1 << 20
 )
 
 // scrubber reads the closed segments of one directory again, round after round, and reports
@@ -59,6 +62,7 @@ type scrubber struct {
 		rec storage.ScrubRecord
 	}
 
+	rechecks bool // recheck is under way; loop's
 	// unsaved and savedAt (Clock.Boot) belong to loop: the record on disk is older.
 	unsaved bool
 	savedAt time.Duration
@@ -106,13 +110,13 @@ func (s *scrubber) loop(ctx context.Context) {
 			return
 		}
 		s.forget()
-		o := s.d.m.o.Scrub()
-		if o.BytesPerSecond <= 0 {
-			continue
-		}
 		if !rechecked {
 			s.recheck(ctx)
 			rechecked = true
+		}
+		o := s.d.m.o.Scrub()
+		if o.BytesPerSecond <= 0 {
+			continue
 		}
 		if s.due(o.Interval) {
 			s.round(ctx)
@@ -221,8 +225,11 @@ func compareIDs(a, b model.Partition) int {
 }
 
 // recheck checks what was known to be damaged when the process started, so that the
-// damage is refused to readers, or forgotten, before a round comes by.
+// damage is refused to readers, or forgotten, before a round comes by, and also where
+// rounds are switched off.
 func (s *scrubber) recheck(ctx context.Context) {
+	s.rechecks = true
+	defer func() { s.rechecks = false }()
 	s.mu.Lock()
 	known := slices.Clone(s.mu.rec.Damaged)
 	s.mu.Unlock()
@@ -253,7 +260,12 @@ func (s *scrubber) check(ctx context.Context, p *Partition, from model.Offset) (
 	if !found {
 		return 0, false
 	}
-	rate := func() float64 { return m.o.Scrub().BytesPerSecond }
+	rate := func() float64 {
+		if s.rechecks {
+			return max(m.o.Scrub().BytesPerSecond, recheckRate)
+		}
+		return m.o.Scrub().BytesPerSecond
+	}
 	limit := func(n int) error {
 		if err := s.d.offline(); err != nil {
 			return err

@@ -189,6 +189,34 @@ func TestScrubberTells(t *testing.T) {
 	})
 }
 
+// What an earlier process found is checked again where scrubbing is switched off, too: it is
+// refused, and forgotten once it is mended.
+func TestKnownDamageIsCheckedThoughItIsOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScrubBench(t, 1)
+		s.put(s.parts[0], 4)
+		s.start()
+		<-time.After(20 * time.Second)
+		s.spoil(s.log(s.parts[0]), 100)
+		<-time.After(time.Minute)
+		s.setRate(0)
+		for _, damaged := range []int{1, 0} {
+			s.stop()
+			s.again()
+			if damaged == 0 {
+				s.spoil(s.log(s.parts[0]), 100)
+			}
+			s.start()
+			<-time.After(time.Minute)
+			err := s.readAt(s.parts[0], 0)
+			if st := s.state(); st.Damaged != damaged || st.Segments != 1 || errors.Is(err, kerr.CorruptMessage) != (damaged == 1) {
+				t.Errorf("%+v, a read gives %v", st, err)
+			}
+		}
+		s.end()
+	})
+}
+
 // A damaged index is made anew with a warning, and is no damage.
 func TestScrubberRebuilds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
