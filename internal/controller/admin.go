@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/kalda-io/kalda/internal/meta"
 	"github.com/kalda-io/kalda/internal/model"
@@ -60,6 +61,10 @@ func (c *Controller) CreateTopics(ctx context.Context, topics []meta.NewTopic, v
 		results, changes = t.plan.CreateTopics(topics, t.NewTopicID)
 		if !validateOnly {
 			rev, err = t.commit(ctx, changes)
+		}
+		// Of two who create a topic at once the second may not have heard of it either.
+		if rev == 0 && err == nil && slices.ContainsFunc(results, func(r meta.NewTopicResult) bool { return kerr.Of(r.Err) == kerr.TopicAlreadyExists }) {
+			rev = t.st.Revision()
 		}
 		return err
 	})

@@ -257,6 +257,18 @@ func TestOneNode(t *testing.T) {
 		if len(mustRange(t, store, c.keys.Prefix()+"ops/")) != 0 {
 			t.Fatal("the intent of a finished creation is still there")
 		}
+		// Who is told that a topic exists can wait for it, too.
+		var revs [2]int64
+		for i := range revs {
+			res, rev, err := c.local.CreateTopics(c.ctx(), []meta.NewTopic{{Name: "twice", Partitions: 1, ReplicationFactor: -1}}, false)
+			if err != nil || (i == 1) != (kerr.Of(res[0].Err) == kerr.TopicAlreadyExists) {
+				t.Fatal(err, res[0].Err)
+			}
+			revs[i] = rev
+		}
+		if revs[0] == 0 || revs[1] < revs[0] {
+			t.Fatalf("created by revision %d, exists by %d", revs[0], revs[1])
+		}
 		// More partitions.
 		errs, rev, err := c.local.CreatePartitions(c.ctx(), []meta.MorePartitions{{Topic: "lines", Count: 5}}, false)
 		if err != nil || errs[0] != nil {

@@ -12,7 +12,8 @@ import (
 // can wait until its own Image has it; a call that changed nothing returns 0.
 type Admin interface {
 	// CreateTopics creates each topic or says why not. With validateOnly nothing is
-	// written, but the results are filled as if it had been.
+	// written, but the results are filled as if it had been. If it creates none and
+	// some exist already, the revision is one that has those.
 	CreateTopics(ctx context.Context, topics []NewTopic, validateOnly bool) ([]NewTopicResult, int64, error)
 	// DeleteTopics deletes topics by id; an id that is not live is UNKNOWN_TOPIC_ID.
 	DeleteTopics(ctx context.Context, ids []model.TopicID) ([]error, int64, error)
