@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime/debug"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,6 +31,9 @@ func (f osFile) Map(off int64, n int) (Mapping, error) {
 	return &osMapping{name: f.Name(), b: b, start: start}, nil
 }
 
+// lineBytes is a line of the processor's cache.
+const lineBytes = 64
+
 // osMapping is a mapped stretch; b[0] is the byte at start.
 type osMapping struct {
 	name  string
@@ -52,7 +56,13 @@ func (m *osMapping) WriteAt(p []byte, off int64) (n int, err error) {
 			n, err = 0, m.faulted(r)
 		}
 	}()
-	return copy(m.b[at:], p), nil
+	n = copy(m.b[at:], p)
+	// The next store will be behind this one and as long. Zeros that were written ahead have left
+	// the cache by then, and whatever the processor orders after a store waits for its line.
+	if rest := m.b[at+int64(n):]; len(rest) > n+lineBytes {
+		prefetch(unsafe.SliceData(rest), n+lineBytes)
+	}
+	return n, nil
 }
 
 // faulted turns the panic of a fault into an error; other panics go on.
