@@ -37,6 +37,8 @@ type connState struct {
 	fetchReq wire.FetchRequest
 	// unpacking is of the request at hand.
 	unpacking replica.Unpacking
+	// direct are the requests that Take took since the last Answer; nil for none.
+	direct *directs
 	// lost is why a batch that was taken with acks=0 is not in the log.
 	lost atomic.Pointer[error]
 }
@@ -122,19 +124,17 @@ func (b *Broker) produce(p *wire.Pending) wire.Outcome {
 			if err != nil {
 				failed = err
 				ps.Acked(slot, ps.gen, nil) // its answer is encoded
-				out = b.appendProduceError(out, p, t, q.Index, err)
+				out = b.appendProduceError(out, p.Version, t, q.Index, err)
 				continue
 			}
-			r := wire.NewProducedPartition(q.Index, 0)
-			r.BaseOffset, r.LogStartOffset, r.LogAppendTime = int64(at.BaseOffset), int64(at.LogStart), at.LogAppendTime
 			if at.BaseOffset == model.NoOffset {
 				ps.Acked(slot, ps.gen, nil) // nothing to append, so no ack will come
 			}
-			out, ps.slots[slot].patchAt = wire.AppendProduced(out, p.Version, &r)
+			out, ps.slots[slot].patchAt = appendProduced(out, p.Version, q.Index, &at)
 		}
 		out = wire.AppendProduceTopicEnd(out, p.Version)
 	}
-	p.Resp = b.endProduceResponse(out, p, req, failed)
+	p.Resp = b.endProduceResponse(out, p.Conn, p.Version, failed)
 	req.Trim()
 	if req.Acks == 0 {
 		if failed != nil {
@@ -164,13 +164,7 @@ func (b *Broker) refuseProduce(req *wire.ProduceRequest) error {
 
 // append stages one batch.
 func (b *Broker) append(cs *connState, req *wire.ProduceRequest, t *wire.ProduceTopic, q *wire.ProducePartition, now int64, a replica.Ack) (replica.Appended, error) {
-	var part *replica.Partition
-	var err error
-	if req.Version >= 13 {
-		part, err = b.o.Replicas.LookupID(t.ID, q.Index)
-	} else {
-		part, err = b.o.Replicas.Lookup(t.Name, q.Index)
-	}
+	part, err := b.partition(req.Version, t, q.Index)
 	if err != nil {
 		return replica.Appended{}, err
 	}
@@ -198,7 +192,7 @@ func (cs *connState) touch(p *replica.Partition) {
 
 // appendProduceError answers one partition with an error, and where the version has a
 // place for it with the reason and the present leader.
-func (b *Broker) appendProduceError(out []byte, p *wire.Pending, t *wire.ProduceTopic, index int32, err error) []byte {
+func (b *Broker) appendProduceError(out []byte, version int16, t *wire.ProduceTopic, index int32, err error) []byte {
 	r := wire.NewProducedPartition(index, kerr.Code(err))
 	r.ErrorMessage = kerr.Message(err)
 	if bad := (*record.RecordError)(nil); errors.As(err, &bad) {
@@ -209,7 +203,7 @@ func (b *Broker) appendProduceError(out []byte, p *wire.Pending, t *wire.Produce
 			r.CurrentLeader = wire.Leader{Set: true, ID: int32(id), Epoch: int32(epoch)}
 		}
 	}
-	out, _ = wire.AppendProduced(out, p.Version, &r)
+	out, _ = wire.AppendProduced(out, version, &r)
 	return out
 }
 
@@ -230,12 +224,12 @@ func (b *Broker) presentLeader(name []byte, id model.TopicID, index int32) (mode
 
 // endProduceResponse closes the answer; after a leadership error it tells where the
 // other brokers are, so that the client need not ask (KIP-951).
-func (b *Broker) endProduceResponse(out []byte, p *wire.Pending, req *wire.ProduceRequest, failed error) []byte {
+func (b *Broker) endProduceResponse(out []byte, c *wire.Conn, version int16, failed error) []byte {
 	var nodes []wire.NodeEndpoint
-	if failed != nil && p.Version >= 10 && kerr.Of(failed) == kerr.NotLeaderOrFollower {
-		nodes = b.nodeEndpoints(p.Conn)
+	if failed != nil && version >= 10 && kerr.Of(failed) == kerr.NotLeaderOrFollower {
+		nodes = b.nodeEndpoints(c)
 	}
-	return wire.AppendProduceEnd(out, p.Version, 0, nodes)
+	return wire.AppendProduceEnd(out, version, 0, nodes)
 }
 
 // nodeEndpoints are all live brokers.

@@ -138,6 +138,11 @@ func (s *State) EpochStart() model.Offset { return s.start }
 // members; if not, acks=all is refused.
 func (s *State) EnoughReplicas() bool { return len(s.view.ISR) >= s.view.MinISR }
 
+// Alone says that the leader is the only in-sync replica: what it vouches for is committed.
+func (s *State) Alone() bool {
+	return s.role == RoleLeader && len(s.view.ISR) == 1 && s.view.ISR[0] == s.self
+}
+
 // Appended tells that the leader's own log now ends at end.
 func (s *State) Appended(end model.Offset) {
 	if end < s.end {

@@ -28,6 +28,8 @@ type Partition struct {
 	name []byte // TP.Topic
 
 	settings atomic.Pointer[Settings]
+	// atOnce says which acks come with the write, as far as a look without the lock can tell.
+	atOnce atomic.Uint32
 	// recoveredHW is the high watermark of the last checkpoint: a lower bound.
 	recoveredHW model.Offset
 
@@ -119,22 +121,10 @@ func (p *Partition) stage(b []byte, v *record.ValidateOptions, a *Ack) (Appended
 }
 
 func (p *Partition) stageLocked(b []byte, v *record.ValidateOptions, a *Ack) (Appended, error) {
-	if err := p.leadsLocked(); err != nil {
-		return Appended{}, err
-	}
-	if a.Acks == -1 && !p.mu.state.EnoughReplicas() {
-		return Appended{}, kerr.NotEnoughReplicas
-	}
-	if err := p.dir.admit(); err != nil {
-		return Appended{}, err
-	}
-	epoch := p.mu.state.LeaderEpoch()
-	r, err := p.mu.log.Append(record.Batch(b), storage.AppendArgs{Epoch: epoch, NowMs: v.Now, Client: true})
+	r, err := p.appendLocked(b, v.Now, a.Acks, false)
 	if err != nil {
-		return Appended{}, p.appendFailedLocked(err)
+		return Appended{}, err
 	}
-	p.mu.staged += int64(len(b))
-	p.mu.used = true
 	// A duplicate waits like the original: it may not be committed yet.
 	w := waiter{end: r.LastOffset + 1, w: a.W, slot: a.Slot, gen: a.Gen}
 	switch a.Acks {
@@ -147,11 +137,36 @@ func (p *Partition) stageLocked(b []byte, v *record.ValidateOptions, a *Ack) (Ap
 	case -1:
 		p.mu.commits.add(w)
 	}
-	at := Appended{BaseOffset: r.BaseOffset, LogStart: p.mu.log.StartOffset(), LeaderEpoch: epoch, LogAppendTime: record.NoTimestamp}
-	if v.LogAppendTime {
+	return p.appendedLocked(&r, v.LogAppendTime), nil
+}
+
+// appendLocked gives a client batch to the log, if the partition may take it.
+func (p *Partition) appendLocked(b []byte, now int64, acks int16, through bool) (storage.AppendResult, error) {
+	if err := p.leadsLocked(); err != nil {
+		return storage.AppendResult{}, err
+	}
+	if acks == -1 && !p.mu.state.EnoughReplicas() {
+		return storage.AppendResult{}, kerr.NotEnoughReplicas
+	}
+	if err := p.dir.admit(); err != nil {
+		return storage.AppendResult{}, err
+	}
+	r, err := p.mu.log.Append(record.Batch(b), storage.AppendArgs{Epoch: p.mu.state.LeaderEpoch(), NowMs: now, Client: true, Through: through})
+	if err != nil {
+		return storage.AppendResult{}, p.appendFailedLocked(err)
+	}
+	p.mu.staged += int64(len(b))
+	p.mu.used = true
+	return r, nil
+}
+
+// appendedLocked is what the producer hears of r.
+func (p *Partition) appendedLocked(r *storage.AppendResult, logAppendTime bool) Appended {
+	at := Appended{BaseOffset: r.BaseOffset, LogStart: p.mu.log.StartOffset(), LeaderEpoch: p.mu.state.LeaderEpoch(), LogAppendTime: record.NoTimestamp}
+	if logAppendTime {
 		at.LogAppendTime = r.MaxTimestamp
 	}
-	return at, nil
+	return at
 }
 
 // Write puts everything staged into the file with one write, whoever staged it, and
@@ -162,14 +177,18 @@ func (p *Partition) Write() {
 	p.mu.Unlock()
 }
 
-func (p *Partition) writeLocked() {
+func (p *Partition) writeLocked() { _ = p.writeSinceLocked(p.mu.log.EndOffset()) }
+
+// writeSinceLocked is writeLocked where the log end was before when the appends began. The
+// error is what those who wait for a staged batch were told.
+func (p *Partition) writeSinceLocked(before model.Offset) error {
 	if err := p.unusableLocked(); err != nil {
 		p.mu.acks.fail(-1, err)
 		p.mu.commits.fail(-1, err)
-		return
+		return err
 	}
-	before := p.mu.log.EndOffset()
-	if err := p.mu.log.Write(); err != nil {
+	err := p.mu.log.Write()
+	if err != nil {
 		err = p.failedLocked("write", err)
 		end := p.mu.log.EndOffset()
 		p.mu.acks.fail(end, err)
@@ -178,6 +197,7 @@ func (p *Partition) writeLocked() {
 		p.dir.wrote(p.mu.staged)
 	}
 	p.progressLocked(before)
+	return err
 }
 
 // progressLocked tells the commit state how far the log reaches and releases waiters.
@@ -368,6 +388,7 @@ func (p *Partition) apply(self model.Pair, st *meta.PartitionState) {
 	if p.mu.removed || p.mu.offline != nil {
 		return
 	}
+	defer p.hintLocked()
 	view := isr.View{
 		LeaderEpoch: st.LeaderEpoch, PartitionEpoch: st.PartitionEpoch,
 		ISR: st.ISR, Replicas: st.Replicas, MinISR: int(max(st.MinISR, 1)),

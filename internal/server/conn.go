@@ -40,6 +40,7 @@ type conn struct {
 	// These belong to the reader goroutine.
 	wc            wire.Conn
 	frames        frames
+	header        wire.Header   // of the request at hand
 	now           time.Duration // Clock.Boot at the start of this drain
 	readBy        time.Duration // the read deadline that is set, in Clock.Boot; 0: none
 	idle          bool          // large buffers were given back
@@ -50,6 +51,8 @@ type conn struct {
 	got           uint64        // bytes read
 	part          partial       // the request that has come in part
 	open          opened
+	taken         int  // requests that the handler took and has not answered
+	clear         bool // requests may be answered at once
 
 	mem account // what it holds of Options.Requests
 
@@ -132,6 +135,7 @@ func (c *conn) read() *closing {
 		if n > 0 {
 			c.queue.active = c.now
 		}
+		c.clear = c.srv.atOnce != nil && c.queue.clear()
 		c.queue.Unlock()
 		switch {
 		case n > 0: // an error comes again with the next Read

@@ -87,26 +87,13 @@ func (o *opened) drop(q *queue) {
 
 // drain runs every complete request in the buffer and sends the answers that are ready.
 func (c *conn) drain() *closing {
-	for {
-		frame, why := c.frames.next()
-		if why != nil {
-			return why
-		}
-		if frame == nil {
-			break
-		}
-		hd, body, err := wire.ParseHeader(frame)
-		if err != nil {
-			return &closing{CloseBadHeader, err.Error()}
-		}
-		if string(hd.ClientID) != c.wc.ClientID {
-			c.wc.ClientID = string(hd.ClientID)
-		}
-		s, why := c.start(hd.Key == wire.KeyProduce, len(frame))
-		if why != nil {
-			return why
-		}
-		c.handle(s, &hd, body)
+	why := c.runAll()
+	c.answerTaken()
+	if why != nil {
+		return why
+	}
+	if c.clear && !c.staged {
+		return nil // whatever there was is answered
 	}
 	c.flush()
 	if why := c.wc.CloseReason; why != "" {
@@ -120,6 +107,41 @@ func (c *conn) drain() *closing {
 	c.sendLocked()
 	c.queue.Unlock()
 	return nil
+}
+
+// runAll runs every complete request in the buffer.
+func (c *conn) runAll() *closing {
+	for {
+		frame, why := c.frames.next()
+		if why != nil {
+			return why
+		}
+		if frame == nil {
+			return nil
+		}
+		hd := &c.header
+		var body []byte
+		var err error
+		if *hd, body, err = wire.ParseHeader(frame); err != nil {
+			return &closing{CloseBadHeader, err.Error()}
+		}
+		if string(hd.ClientID) != c.wc.ClientID {
+			c.wc.ClientID = string(hd.ClientID)
+		}
+		hd.ClientID = nil // it would keep the read buffer of an idle connection
+		produce := hd.Key == wire.KeyProduce
+		if produce && c.clear && c.takeNow(hd, body) {
+			continue
+		}
+		// Nothing overtakes it, and it overtakes nothing.
+		c.answerTaken()
+		c.clear = false
+		s, why := c.start(produce, len(frame))
+		if why != nil {
+			return why
+		}
+		c.handle(s, hd, body)
+	}
 }
 
 // start waits until the next request may run, and returns its place in the queue. Of a

@@ -71,6 +71,32 @@ type scripted struct {
 	pad    int // bytes added to each answer
 }
 
+// atOnce is a scripted handler that takes the Produce requests whose body is "take".
+type atOnce struct {
+	*scripted
+	taken []int
+}
+
+func (h *atOnce) Take(_ *wire.Conn, hd *wire.Header, body []byte) bool {
+	if string(body) != "take" {
+		return false
+	}
+	h.note("take %d", hd.CorrelationID)
+	h.taken = append(h.taken, int(hd.CorrelationID))
+	return true
+}
+
+func (h *atOnce) Answer(_ *wire.Conn, out []byte) []byte {
+	h.note("answer %v", h.taken)
+	for _, id := range h.taken {
+		start := len(out)
+		out = append(wire.AppendResponseHeader(out, wire.KeyProduce, 3, int32(id)), make([]byte, h.pad)...)
+		wire.FinishFrame(out[start:], 0)
+	}
+	h.taken = nil
+	return out
+}
+
 func newScripted() *scripted { return &scripted{parked: map[int]*wire.Pending{}} }
 
 func (h *scripted) note(format string, args ...any) {
@@ -216,8 +242,11 @@ type rig struct {
 	stop func()
 }
 
-func newRig(t *testing.T, o Options, buffer int) *rig {
-	r := &rig{t: t, h: newScripted(), net: memnet.New(buffer)}
+func newRig(t *testing.T, o Options, buffer int) *rig { return newRigOf(t, newScripted(), o, buffer) }
+
+// newRigOf is newRig with h, which o.Handler may wrap.
+func newRigOf(t *testing.T, h *scripted, o Options, buffer int) *rig {
+	r := &rig{t: t, h: h, net: memnet.New(buffer)}
 	ln, err := r.net.Listen("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -293,15 +322,19 @@ func runScript(t *testing.T, file string) {
 	defer end()
 	datadriven.RunTest(t, file, func(t *testing.T, d *datadriven.TestData) string {
 		switch d.Cmd {
-		case "new": // [output=BYTES] [pending=N] [pad=BYTES]
+		case "new": // [output=BYTES] [pending=N] [pad=BYTES] [atonce]
 			end()
 			var o Options
 			pad := 0
 			maybe(t, d, "output", &o.OutputBytes)
 			maybe(t, d, "pending", &o.MaxPending)
 			maybe(t, d, "pad", &pad)
-			r = newRig(t, o, 0)
-			r.h.pad = pad
+			h := newScripted()
+			h.pad = pad
+			if o.Handler = h; d.HasArg("atonce") {
+				o.Handler = &atOnce{scripted: h}
+			}
+			r = newRigOf(t, h, o, 0)
 			client = r.dialReading()
 			synctest.Wait()
 			return ""

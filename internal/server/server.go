@@ -172,6 +172,7 @@ func (o *Options) validate() error {
 // of the same name; they share its limits and counters.
 type Server struct {
 	o      Options
+	atOnce wire.AtOnce // the handler, if it is one
 	log    *closeLog
 	nextID atomic.Uint64
 	counts counters
@@ -186,6 +187,7 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{o: o}
+	s.atOnce, _ = o.Handler.(wire.AtOnce)
 	s.log = newCloseLog(o.Logger, o.Clock)
 	return s, nil
 }

@@ -57,6 +57,7 @@ func TestNoAllocations(t *testing.T) {
 			}
 			_ = l.Write()
 		}},
+		{"append through", func() { _, _ = l.Append(plain, AppendArgs{Client: true, Through: true}) }},
 		{"read at the end", func() { read(l.EndOffset()-3, 1<<20) }},
 		{"read from the start", func() { read(0, 40<<10) }},
 		{"read in the middle", func() { read(777, 1000) }},

@@ -19,6 +19,9 @@ type AppendArgs struct {
 	// Client says that the batch comes from a producer: its sequence numbers are checked.
 	// Coordinators' own records and markers are not.
 	Client bool
+	// Through lets a small batch go to the file at once where that is a copy: the log is
+	// mapped and nothing is staged. Nothing of it is left to Write then.
+	Through bool
 }
 
 // AppendResult says where a batch went.
@@ -32,8 +35,8 @@ type AppendResult struct {
 }
 
 // Append takes one valid batch (record.Validate) to the log end and stamps base offset
-// and leader epoch into it. Small batches are staged until Write; large ones go to the
-// file at once, with all that was staged before. b is not kept.
+// and leader epoch into it. Small batches are staged until Write, unless a.Through; large
+// ones go to the file at once, with all that was staged before. b is not kept.
 //
 // Errors that leave everything as it was: OUT_OF_ORDER_SEQUENCE_NUMBER,
 // INVALID_PRODUCER_EPOCH, RECORD_LIST_TOO_LARGE (larger than a segment),
@@ -61,7 +64,7 @@ func (l *Log) Append(b record.Batch, a AppendArgs) (AppendResult, error) {
 	}
 	b.SetBaseOffset(l.stagedEnd)
 	b.SetLeaderEpoch(a.Epoch)
-	return l.add(b, a.NowMs)
+	return l.add(b, a.NowMs, a.Through)
 }
 
 // AppendReplica takes one batch as the leader sent it, with its base offset and epoch.
@@ -80,7 +83,7 @@ func (l *Log) AppendReplica(b record.Batch) (AppendResult, error) {
 		return AppendResult{}, kerr.With(kerr.CorruptMessage, "batch at offset %d, epoch %d does not follow log end %d, epoch %d",
 			b.BaseOffset(), b.LeaderEpoch(), l.stagedEnd, l.epochs.latest())
 	}
-	return l.add(b, noTime)
+	return l.add(b, noTime, false)
 }
 
 // appendAcrossStart makes b the first batch of an empty log whose start lies within b.
@@ -100,7 +103,7 @@ func (l *Log) appendAcrossStart(b record.Batch) (AppendResult, error) {
 	}
 	l.segs = []*segment{newEmptySegment(b.BaseOffset())}
 	l.end, l.stagedEnd = b.BaseOffset(), b.BaseOffset()
-	res, err := l.add(b, noTime)
+	res, err := l.add(b, noTime, false)
 	if err == nil {
 		err = l.Write()
 	}
@@ -114,18 +117,24 @@ func (l *Log) appendAcrossStart(b record.Batch) (AppendResult, error) {
 }
 
 // add stages or writes a batch whose offsets and epoch are set.
-func (l *Log) add(b record.Batch, now int64) (AppendResult, error) {
+func (l *Log) add(b record.Batch, now int64, through bool) (AppendResult, error) {
 	if l.mustRoll(b, now) {
 		if err := l.Roll(); err != nil {
 			return AppendResult{}, err
 		}
+	}
+	res := AppendResult{BaseOffset: b.BaseOffset(), LastOffset: b.LastOffset(), MaxTimestamp: b.MaxTimestamp()}
+	if through && l.staged == nil && len(b) <= mappedWriteBytes && l.active().mapping != nil {
+		if err := l.putThrough(b, now); err != nil {
+			return AppendResult{}, err
+		}
+		return res, nil
 	}
 	if l.staged != nil && len(l.staged.buf)+len(b) > maxStagedBytes {
 		if err := l.Write(); err != nil {
 			return AppendResult{}, err
 		}
 	}
-	res := AppendResult{BaseOffset: b.BaseOffset(), LastOffset: b.LastOffset(), MaxTimestamp: b.MaxTimestamp()}
 	direct := len(b) >= directBytes
 	if direct {
 		if err := l.Write(); err != nil {
@@ -148,6 +157,22 @@ func (l *Log) add(b record.Batch, now int64) (AppendResult, error) {
 		return AppendResult{}, err
 	}
 	return res, nil
+}
+
+// putThrough writes a batch while nothing is staged, and stages nothing.
+func (l *Log) putThrough(b record.Batch, now int64) error {
+	l.stagedEnd = b.NextOffset()
+	id := b.ProducerID()
+	if id < 0 {
+		return l.write(b)
+	}
+	undo := l.producers.undoFor(id)
+	l.producers.apply(b, now)
+	err := l.write(b)
+	if err != nil {
+		l.producers.undo(&undo)
+	}
+	return err
 }
 
 // Write writes all that is staged with one positioned write and advances the log end. If
@@ -227,11 +252,14 @@ func (l *Log) account(s *segment, b record.Batch) {
 	l.remember(base, last, pos)
 }
 
-// undoStaged takes back everything behind the log end after err.
+// undoStaged takes back everything behind the log end after err. What the producers were
+// told of a batch that was not staged is for putThrough to take back.
 func (l *Log) undoStaged(err error, h *handle) error {
 	l.events.FailedWrites++
-	for i := len(l.staged.undo) - 1; i >= 0; i-- {
-		l.producers.undo(&l.staged.undo[i])
+	if l.staged != nil {
+		for i := len(l.staged.undo) - 1; i >= 0; i-- {
+			l.producers.undo(&l.staged.undo[i])
+		}
 	}
 	l.dropStaged()
 	l.stagedEnd = l.end

@@ -297,7 +297,7 @@ func (w *world) append() {
 		s.seq = w.seqs[s.pid]
 	}
 	b := s.build(w.t)
-	res, err := w.l.Append(b, AppendArgs{Epoch: w.epoch, NowMs: w.now, Client: true})
+	res, err := w.l.Append(b, AppendArgs{Epoch: w.epoch, NowMs: w.now, Client: true, Through: w.rng.IntN(2) == 0})
 	if err != nil || res.Duplicate {
 		w.fatalf("append of %+v: %+v, %v", s, res, err)
 	}

@@ -84,7 +84,7 @@ func (w *world) history() error {
 		for range n {
 			b := batchSpec{n: 2, ts: w.now, size: 100, pid: 1, seq: w.seqs[1]}.build(w.t)
 			w.now += 10
-			if _, err := w.l.Append(b, AppendArgs{Epoch: w.epoch, NowMs: w.now, Client: true}); err != nil {
+			if _, err := w.l.Append(b, AppendArgs{Epoch: w.epoch, NowMs: w.now, Client: true, Through: len(w.written)%2 == 1}); err != nil {
 				w.staged = append(w.staged, b)
 				return err
 			}

@@ -123,7 +123,7 @@ func (m *meta) step(write bool) {
 		if b>>10&1 == 1 {
 			s.pid, s.seq, s.n = model.ProducerID(1+b>>11&1), int32(a>>20&7), 1 // often wrong: the refusal is an answer
 		}
-		res, err := l.Append(s.build(m.t), AppendArgs{Epoch: m.epoch, NowMs: m.now, Client: true})
+		res, err := l.Append(s.build(m.t), AppendArgs{Epoch: m.epoch, NowMs: m.now, Client: true, Through: a>>50&1 == 1})
 		m.answer("append %+v %v", res, err)
 		if write {
 			ok(m.t, l.Write())

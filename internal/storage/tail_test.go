@@ -258,6 +258,32 @@ func TestMappedWriteErrors(t *testing.T) {
 			t.Fatalf("end %d after a kill, %+v", c.EndOffset(), r)
 		}
 	})
+	t.Run("store through", func(t *testing.T) {
+		m, f, l := full(t)
+		put(t, l, batchSpec{pid: 1, seq: 0})
+		through := func(seq int32) (AppendResult, error) {
+			return l.Append(batchSpec{pid: 1, seq: seq}.build(t), AppendArgs{Client: true, Through: true})
+		}
+		if r, err := through(1); err != nil || l.EndOffset() != 3 || l.staged != nil {
+			t.Fatalf("%+v %v, end %d", r, err, l.EndOffset())
+		}
+		f.Add(vfs.Rule{Op: vfs.OpWriteAt, Path: "*.log", Times: 1, Short: 70, Err: boom})
+		if _, err := through(2); !errors.Is(err, boom) || l.EndOffset() != 3 || l.StagedEnd() != 3 || l.Events().FailedWrites != 1 {
+			t.Fatalf("%v, end %d, staged %d, %+v", err, l.EndOffset(), l.StagedEnd(), l.Events())
+		}
+		// The producer's state went back, and behind staged batches nothing goes through.
+		if r, err := through(2); err != nil || r.Duplicate || r.BaseOffset != 3 {
+			t.Fatalf("%+v %v", r, err)
+		}
+		if r, err := through(3); err != nil || r.BaseOffset != 4 || l.EndOffset() != 3 {
+			t.Fatalf("%+v %v, end %d; not mapped any more, so staged", r, err, l.EndOffset())
+		}
+		ok(t, l.Write())
+		c, r := testLog(t, testDir(t, m.Clone(), "/data"), Options{})
+		if c.EndOffset() != 5 || r.CutBytes != 0 {
+			t.Fatalf("end %d after a kill, %+v", c.EndOffset(), r)
+		}
+	})
 	t.Run("no room for mappings", func(t *testing.T) {
 		_, _, l := full(t)
 		l.dir.maps.Store(maxMappings)

@@ -60,6 +60,22 @@ type Handler interface {
 	Closed(c *Conn)
 }
 
+// AtOnce is a Handler that answers some Produce requests without a Pending: those whose
+// answers are there as soon as their batches are written. They take no place in the
+// connection's queue, and all of a drain share its memory.
+//
+//	Take, Take, Take ... Answer -> one write
+type AtOnce interface {
+	Handler
+	// Take takes a Produce request, or returns false and leaves it, as it was, to Handle. It
+	// runs on the connection's reader goroutine, and only while no earlier request of the
+	// connection waits for its answer. body stays valid until Answer and may be changed.
+	Take(c *Conn, hd *Header, body []byte) bool
+	// Answer writes what was taken since the last call, and appends the answers, whole
+	// frames in the order of their requests, to out.
+	Answer(c *Conn, out []byte) []byte
+}
+
 // Encoder writes an answer's body at the moment of sending.
 type Encoder interface {
 	// EncodeAnswer appends the body to p.Resp. It runs on the goroutine that sends,

@@ -406,18 +406,18 @@ func TestProduceSmall(t *testing.T) {
 			r.Topics = []ProduceTopic{topic}
 			body := r.AppendTo(nil)
 			var small, got ProduceRequest
-			if !small.decodeSmall(version, body) || !equal(&small, &r) {
+			if !small.DecodeSmall(version, body) || !equal(&small, &r) {
 				t.Fatalf("version %d, %d bytes of records: %+v", version, n, small)
 			}
 			for _, at := range []int{0, 7, len(body) - 1, len(body) - 2, len(body) - 3} {
 				wrong := bytes.Clone(body)
 				wrong[at]++
-				if got.decodeSmall(version, wrong) {
+				if got.DecodeSmall(version, wrong) {
 					t.Fatalf("version %d: a body with another byte %d is taken", version, at)
 				}
 			}
 			for cut := range min(len(body), 300) {
-				if got.decodeSmall(version, body[:len(body)-cut-1]) {
+				if got.DecodeSmall(version, body[:len(body)-cut-1]) {
 					t.Fatalf("version %d: a body cut by %d bytes parses", version, cut+1)
 				}
 			}
@@ -434,7 +434,7 @@ func TestProduceSmall(t *testing.T) {
 				o.Topics[0].Partitions = slices.Clone(topic.Partitions)
 				change(&o)
 				body := o.AppendTo(nil)
-				if got.decodeSmall(version, body) {
+				if got.DecodeSmall(version, body) {
 					t.Fatalf("version %d: taken for a small one: %+v", version, o)
 				}
 				if err := got.Decode(version, body); err != nil || !equal(&got, &o) {
@@ -457,7 +457,7 @@ func FuzzProduceRequest(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, version int16, body []byte) {
 		var small, whole ProduceRequest
-		if version >= produceFlexible && version <= MaxProduce && small.decodeSmall(version, body) {
+		if version >= produceFlexible && version <= MaxProduce && small.DecodeSmall(version, body) {
 			if err := whole.decode(version, body); err != nil || !equal(&small, &whole) {
 				t.Fatalf("%v\nsmall %+v\nwhole %+v", err, small, whole)
 			}

@@ -1,0 +1,156 @@
+package replica
+
+import (
+	"math"
+	"time"
+
+	"github.com/kalda-io/kalda/internal/model"
+	"github.com/kalda-io/kalda/internal/record"
+	"github.com/kalda-io/kalda/kerr"
+)
+
+// Direct is a client batch whose ack needs nothing but its write: AppendAll appends, writes
+// and answers it in one step, with no waiter. That is so where the leader vouches for what is
+// written (kalda.flush.policy=os) and, for acks=all, where it is the only in-sync replica.
+type Direct struct {
+	// Records is the batch, for which Takes said yes; NowMs the time that it was told.
+	Records []byte
+	NowMs   int64
+	// Acks is 1 or -1.
+	Acks int16
+	// Next is the index of the partition's next batch among all that are given to AppendAll,
+	// negative for none.
+	Next int32
+
+	// At says where it went, unless Err says why it is not in the log. Both are AppendAll's.
+	At  Appended
+	Err error
+
+	end  model.Offset
+	late chan error
+}
+
+// What Partition.atOnce says.
+const (
+	atOnceLeader = 1 << iota // acks=1
+	atOnceAll                // acks=-1
+)
+
+// lateWait bounds Direct.Wait.
+const lateWait = time.Second
+
+// hintLocked keeps atOnce in step with role and policy.
+func (p *Partition) hintLocked() {
+	hint := uint32(0)
+	if !p.mu.commit && p.leadsLocked() == nil {
+		hint = atOnceLeader
+		if p.mu.state.Alone() {
+			hint |= atOnceAll
+		}
+	}
+	p.atOnce.Store(hint)
+}
+
+// Takes says whether AppendAll may have the batch b of a producer: its ack, most likely, needs
+// nothing but the write, and it is valid and stored as it is. Then the time is stamped into it
+// where the broker sets it. All else is left to Append, errors with it; b is as it was.
+func (p *Partition) Takes(b []byte, nowMs int64, acks int16) bool {
+	want := uint32(atOnceLeader)
+	if acks == -1 {
+		want = atOnceAll
+	}
+	s := p.settings.Load()
+	if p.atOnce.Load()&want == 0 || s.FlushMessages > 0 && s.FlushMessages != math.MaxInt64 || !s.Target.Takes(b) {
+		return false
+	}
+	v := s.Validate
+	v.Now = nowMs
+	if record.Validate(b, v) != nil || v.RequireKeys && record.Batch(b).Codec() != record.None {
+		return false
+	}
+	if v.LogAppendTime {
+		record.Batch(b).StampLogAppendTime(nowMs)
+	}
+	return true
+}
+
+// AppendAll appends the batches of all that begin at first and are linked by Next, and puts
+// them into the file with one write at most. Then At and Err are set, but for batches that
+// Wait is to be called for.
+func (p *Partition) AppendAll(all []Direct, first int32) {
+	byBroker := p.settings.Load().Validate.LogAppendTime
+	p.mu.Lock()
+	p.appendAllLocked(all, first, byBroker)
+	p.mu.Unlock()
+}
+
+func (p *Partition) appendAllLocked(all []Direct, first int32, byBroker bool) {
+	before := p.mu.log.EndOffset()
+	through := !p.mu.commit
+	for i := first; i >= 0; i = all[i].Next {
+		d := &all[i]
+		r, err := p.appendLocked(d.Records, d.NowMs, d.Acks, through)
+		if err != nil {
+			d.Err = err
+			if end := p.mu.log.EndOffset(); p.mu.log.StagedEnd() == end {
+				lose(all, first, i, end, err) // what was staged went with it
+			}
+			continue
+		}
+		d.At, d.Err, d.end = p.appendedLocked(&r, byBroker), nil, r.LastOffset+1
+	}
+	err := p.writeSinceLocked(before)
+	if err != nil {
+		lose(all, first, -1, p.mu.log.EndOffset(), err)
+	}
+	acked, committed := p.mu.state.AckPos(), p.mu.state.HighWatermark()
+	for i := first; i >= 0; i = all[i].Next {
+		if d := &all[i]; d.Err == nil && (d.Acks == -1 || acked < d.end) && committed < d.end {
+			p.lateLocked(d)
+		}
+	}
+}
+
+// lose tells the batches from first up to the one before last, if they are not below end, that
+// they are not in the log.
+func lose(all []Direct, first, last int32, end model.Offset, err error) {
+	for i := first; i >= 0 && i != last; i = all[i].Next {
+		if d := &all[i]; d.Err == nil && d.end > end {
+			d.Err = err
+		}
+	}
+}
+
+// lateLocked is for a batch that has to wait after all: policy or replicas changed since it
+// was taken, or it repeats one that waits.
+func (p *Partition) lateLocked(d *Direct) {
+	d.late = make(chan error, 1)
+	w := waiter{end: d.end, w: lateAck(d.late)}
+	if d.Acks == -1 {
+		p.mu.commits.add(w)
+	} else {
+		p.mu.acks.add(w)
+	}
+}
+
+// lateAck is a Waiter of one batch.
+type lateAck chan error
+
+// Acked implements Waiter. It is called once.
+func (a lateAck) Acked(_ int32, _ uint32, err error) { a <- err }
+
+// Wait waits for the ack of a batch that was to have it at once and did not, which is seldom:
+// a second at most, then Err is REQUEST_TIMED_OUT. For all others it returns at once.
+func (d *Direct) Wait() {
+	if d.late == nil {
+		return
+	}
+	t := time.NewTimer(lateWait)
+	defer t.Stop()
+	select {
+	case d.Err = <-d.late:
+	case <-t.C:
+		d.Err = kerr.RequestTimedOut
+	}
+	d.late = nil
+}

@@ -1,0 +1,90 @@
+package server
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// takes is a rig whose handler answers at once, with pad bytes each, over a network that
+// holds so many bytes.
+func takes(t *testing.T, o Options, pad, buffer int) *rig {
+	h := newScripted()
+	h.pad = pad
+	o.Handler = &atOnce{scripted: h}
+	return newRigOf(t, h, o, buffer)
+}
+
+// manyTakes are n requests; some 170 fit in the first read buffer.
+func manyTakes(n int) (b []byte) {
+	for i := range n {
+		b = append(b, request("produce", i+1, "take")...)
+	}
+	return b
+}
+
+// A drain with more requests than are taken at a time is answered in parts.
+func TestTakenRequestsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := takes(t, Options{}, 0, 1<<20)
+		c := r.dialReading()
+		_, _ = c.Write(manyTakes(150))
+		synctest.Wait()
+		most, all := 0, 0
+		for line := range strings.Lines(r.h.take()) {
+			if rest, ok := strings.CutPrefix(line, "answer "); ok {
+				n := len(strings.Fields(rest))
+				most, all = max(most, n), all+n
+			}
+		}
+		if most != maxTaken || all != 150 {
+			t.Fatalf("%d answered, at most %d at a time; want 150 and %d", all, most, maxTaken)
+		}
+		c.Close()
+		r.stop()
+	})
+}
+
+// After a write that failed, no further request of the drain runs, and none after a stop: the
+// client that cannot be told sends them again.
+func TestNothingIsTakenForNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := takes(t, Options{WriteStall: 10 * time.Second}, 100, 4000)
+		c := r.dial()
+		_, _ = c.Write(manyTakes(150))
+		<-time.After(20 * time.Second) // the client reads nothing
+		synctest.Wait()
+		out := r.h.take()
+		if strings.Contains(out, "take 65") || strings.Contains(out, "run ") || !strings.Contains(out, `class="stalled"`) {
+			t.Fatalf("a connection that takes no answers:\n%s", out)
+		}
+		c.Close()
+		r.stop()
+
+		r = takes(t, Options{ShutdownGrace: time.Second}, 100, 4000)
+		c = r.dial()
+		_, _ = c.Write(manyTakes(150))
+		synctest.Wait() // the first part hangs in its write
+		r.stop()
+		if out := r.h.take(); strings.Contains(out, "take 65") || strings.Contains(out, "run ") {
+			t.Fatalf("a server that stops:\n%s", out)
+		}
+		c.Close()
+	})
+}
+
+// Taken requests are requests like others to whoever counts.
+func TestTakenRequestsAreCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := takes(t, Options{}, 8, 1<<20)
+		c := r.dial()
+		_, _ = c.Write(manyTakes(3))
+		sameIDs(t, readIDs(t, c, 3), 1, 2, 3)
+		c.Close()
+		r.stop()
+		if st := r.s.Stats(); st.Requests != 3 || st.BytesOut != 3*(8+8) {
+			t.Fatalf("%+v", st)
+		}
+	})
+}
