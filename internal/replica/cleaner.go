@@ -261,7 +261,7 @@ func (p *Partition) beginCleaning(a storage.CompactArgs) (*storage.Compaction, e
 		return nil, nil
 	}
 	if p.mu.log.StagedEnd() != p.mu.log.EndOffset() {
-		p.writeLocked()
+		_ = p.writeLocked()
 	}
 	round, _, err := p.mu.log.BeginCompaction(a)
 	return round, err

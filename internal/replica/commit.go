@@ -106,7 +106,7 @@ func (p *Partition) tailDurable(t storage.Tail) {
 		return
 	}
 	p.mu.log.TailDurable(t)
-	p.progressLocked(p.mu.log.EndOffset())
+	p.progressLocked()
 }
 
 func (p *Partition) tailFailed(err error) {

@@ -213,3 +213,38 @@ func TestFailedJournalSync(t *testing.T) {
 		_ = b.m.Close()
 	})
 }
+
+// With policy os, too, what was written is on the disk within FlushInterval, in whatever way
+// it came: staged and written, written when it was appended, or answered at once.
+func TestBackgroundFlush(t *testing.T) {
+	for name, write := range map[string]func(p *Partition, b []byte){
+		"Append": func(p *Partition, b []byte) {
+			if _, err := p.Append(b, time.Now().UnixMilli(), Ack{}); err != nil {
+				t.Error(err)
+			}
+			p.Write()
+		},
+		"AppendAll": func(p *Partition, b []byte) { p.AppendAll(direct(1, b), 0) },
+	} {
+		for size, batch := range map[string]func(testing.TB) []byte{
+			"small": func(t testing.TB) []byte { return someBatch(t, 1) }, "large": largeBatch,
+		} {
+			t.Run(name+" "+size, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					b := newBench(t)
+					p := b.apply(alone("os"))
+					stop := b.run()
+					for range 3 {
+						write(p, batch(t))
+						<-time.After(5 * time.Second)
+						synctest.Wait()
+						if s := p.Stats(); s.Flushed != s.LogEnd {
+							t.Fatalf("after the interval: flushed %d of %d", s.Flushed, s.LogEnd)
+						}
+					}
+					stop()
+				})
+			})
+		}
+	}
+}

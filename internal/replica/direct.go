@@ -85,7 +85,6 @@ func (p *Partition) AppendAll(all []Direct, first int32) {
 }
 
 func (p *Partition) appendAllLocked(all []Direct, first int32, byBroker bool) {
-	before := p.mu.log.EndOffset()
 	through := !p.mu.commit
 	for i := first; i >= 0; i = all[i].Next {
 		d := &all[i]
@@ -99,7 +98,7 @@ func (p *Partition) appendAllLocked(all []Direct, first int32, byBroker bool) {
 		}
 		d.At, d.Err, d.end = p.appendedLocked(&r, byBroker), nil, r.LastOffset+1
 	}
-	err := p.writeSinceLocked(before)
+	err := p.writeLocked()
 	if err != nil {
 		lose(all, first, -1, p.mu.log.EndOffset(), err)
 	}

@@ -49,7 +49,7 @@ func (l *EpochLog) Append(b record.Batch) (model.Offset, error) {
 		return model.NoOffset, p.appendFailedLocked(err)
 	}
 	p.mu.staged += int64(len(b))
-	p.writeLocked()
+	_ = p.writeLocked()
 	if p.mu.log.EndOffset() <= r.LastOffset {
 		return model.NoOffset, kerr.KafkaStorageError
 	}

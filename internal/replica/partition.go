@@ -47,8 +47,10 @@ type Partition struct {
 		// offline is why the log cannot be used; nil while it can.
 		offline error
 		removed bool
-		// staged counts the bytes appended since the last Write.
+		// staged counts the bytes appended since the last Write; noted is the log end that the
+		// background flush has heard of.
 		staged int64
+		noted  model.Offset
 		// used is set by appends and reads, cleared when idle logs are looked for.
 		used bool
 		// checkpointed is the recovery point of the latest checkpoint.
@@ -173,15 +175,12 @@ func (p *Partition) appendedLocked(r *storage.AppendResult, logAppendTime bool) 
 // tells who waits. Errors reach the waiters.
 func (p *Partition) Write() {
 	p.mu.Lock()
-	p.writeLocked()
+	_ = p.writeLocked() // who waits was told
 	p.mu.Unlock()
 }
 
-func (p *Partition) writeLocked() { _ = p.writeSinceLocked(p.mu.log.EndOffset()) }
-
-// writeSinceLocked is writeLocked where the log end was before when the appends began. The
-// error is what those who wait for a staged batch were told.
-func (p *Partition) writeSinceLocked(before model.Offset) error {
+// writeLocked writes what is staged. The error is what those who wait for it were told.
+func (p *Partition) writeLocked() error {
 	if err := p.unusableLocked(); err != nil {
 		p.mu.acks.fail(-1, err)
 		p.mu.commits.fail(-1, err)
@@ -196,12 +195,12 @@ func (p *Partition) writeSinceLocked(before model.Offset) error {
 	} else {
 		p.dir.wrote(p.mu.staged)
 	}
-	p.progressLocked(before)
+	p.progressLocked()
 	return err
 }
 
 // progressLocked tells the commit state how far the log reaches and releases waiters.
-func (p *Partition) progressLocked(before model.Offset) {
+func (p *Partition) progressLocked() {
 	// After a failed sync nothing in the directory is vouched for, not even what another
 	// log of it had written.
 	if p.mu.state.Role() != isr.RoleLeader || p.unusableLocked() != nil {
@@ -219,11 +218,11 @@ func (p *Partition) progressLocked(before model.Offset) {
 		}
 	} else {
 		moved = p.mu.state.Acked(end)
-		if end > before {
+		if end > p.mu.noted { // also by a large batch, which is written when it is appended
 			p.notedLocked(p.mu.staged, p.settings.Load().FlushInterval)
 		}
 	}
-	p.mu.staged = 0
+	p.mu.staged, p.mu.noted = 0, end
 	p.releaseLocked(moved)
 }
 
@@ -365,7 +364,7 @@ func (p *Partition) sync(from *partSet) (done bool) {
 		p.goOfflineLocked(fmt.Errorf("sync: %w", err))
 		return false
 	}
-	p.progressLocked(p.mu.log.EndOffset())
+	p.progressLocked()
 	return true
 }
 
@@ -398,7 +397,7 @@ func (p *Partition) apply(self model.Pair, st *meta.PartitionState) {
 	hw := p.mu.state.HighWatermark()
 	switch {
 	case st.Leader == self:
-		p.writeLocked() // staged under an older epoch
+		_ = p.writeLocked() // staged under an older epoch
 		newEpoch := p.mu.state.Role() != isr.RoleLeader || p.mu.state.LeaderEpoch() != st.LeaderEpoch
 		end, ack := log.EndOffset(), log.EndOffset()
 		if p.mu.commit {
@@ -412,7 +411,7 @@ func (p *Partition) apply(self model.Pair, st *meta.PartitionState) {
 			p.mu.commits.fail(-1, kerr.NotLeaderOrFollower)
 			log.StartEpoch(st.LeaderEpoch)
 		}
-		p.progressLocked(end)
+		p.progressLocked()
 		p.releaseLocked(true)
 	case st.Leader.ID == model.NoBroker:
 		p.mu.state.Resign()
@@ -438,7 +437,7 @@ func (p *Partition) close() (storage.CheckpointEntry, error) {
 		return storage.CheckpointEntry{}, nil
 	}
 	if p.mu.offline == nil {
-		p.writeLocked()
+		_ = p.writeLocked()
 	}
 	p.mu.removed = true
 	hw := p.mu.state.HighWatermark()

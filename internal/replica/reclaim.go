@@ -60,7 +60,7 @@ func (p *Partition) syncLocked() {
 			p.goOfflineLocked(fmt.Errorf("sync: %w", err))
 			return
 		}
-		p.progressLocked(p.mu.log.EndOffset())
+		p.progressLocked()
 	}
 	p.idleLocked()
 }
