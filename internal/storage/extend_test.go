@@ -16,7 +16,7 @@ import (
 func TestExtendedTail(t *testing.T) {
 	disks(t, func(t *testing.T, fsys vfs.FS, dir string) {
 		d := testDir(t, fsys, dir)
-		opts := Options{MapAfter: -1, ExtendAfter: 20_000, AheadBytes: 32 << 10, SegmentBytes: 300_000}
+		opts := Options{MapAfter: -1, ExtendAfter: 20_000, AheadBytes: 8 << 10, SegmentBytes: 300_000}
 		l, _ := testLog(t, d, opts)
 		var all []byte
 		add := func(size int) {
@@ -108,7 +108,7 @@ func TestExtendErrors(t *testing.T) {
 	start := func(t *testing.T) (*vfs.Mem, *vfs.Faults, *Log) {
 		m := vfs.NewMem()
 		f := vfs.NewFaults(m)
-		l, _ := testLog(t, testDir(t, f, "/data"), Options{MapAfter: -1, ExtendAfter: 1, AheadBytes: 4096})
+		l, _ := testLog(t, testDir(t, f, "/data"), Options{MapAfter: -1, ExtendAfter: 1, AheadBytes: 1024})
 		put(t, l, batchSpec{})
 		if fileSize(t, l) != 4096 {
 			t.Fatalf("%d bytes in the file", fileSize(t, l))
@@ -178,7 +178,7 @@ func TestExtendErrors(t *testing.T) {
 // word, and what was synced is there.
 func TestExtendedZerosAreNoDamage(t *testing.T) {
 	m := vfs.NewMem()
-	l, _ := testLog(t, testDir(t, m, "/data"), Options{MapAfter: -1, ExtendAfter: 1, AheadBytes: 4096})
+	l, _ := testLog(t, testDir(t, m, "/data"), Options{MapAfter: -1, ExtendAfter: 1, AheadBytes: 1024})
 	for range 3 {
 		put(t, l, batchSpec{size: 3000})
 	}
@@ -250,5 +250,34 @@ func BenchmarkLargeAppend(b *testing.B) {
 				_ = l.Close()
 			})
 		}
+	}
+}
+
+// A log that took much between two syncs goes on being extended after the second; one that
+// did not begins anew, and Calm gives the room of a quiet one back.
+func TestExtendGoesOnAfterASync(t *testing.T) {
+	l, _ := testLog(t, testDir(t, vfs.NewMem(), "/data"), Options{MapAfter: -1, ExtendAfter: 20_000, AheadBytes: 8 << 10})
+	ahead := func() int64 { return fileSize(t, l) - l.Size() }
+	for range 3 {
+		put(t, l, batchSpec{size: 10_000})
+	}
+	doSync(t, l)
+	before := fileSize(t, l)
+	for fileSize(t, l) == before { // up to the end of the room
+		put(t, l, batchSpec{size: 10_000})
+	}
+	if ahead() == 0 {
+		t.Fatal("not extended after a busy time")
+	}
+	doSync(t, l)
+	put(t, l, batchSpec{size: 1000})
+	doSync(t, l)
+	l.Calm()
+	if ahead() != 0 {
+		t.Fatalf("%d bytes ahead of a quiet log", ahead())
+	}
+	put(t, l, batchSpec{size: 10_000})
+	if ahead() != 0 {
+		t.Fatal("extended after a quiet time")
 	}
 }

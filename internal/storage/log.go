@@ -44,6 +44,8 @@ type Log struct {
 	// extend; negative while that is not to be tried.
 	small int
 	large int64
+	// busy says that the log took enough before its last sync to be extended at once after it.
+	busy bool
 
 	recent *recentBatches
 	hints  [4]hint
