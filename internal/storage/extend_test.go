@@ -269,15 +269,22 @@ func TestExtendGoesOnAfterASync(t *testing.T) {
 	if ahead() == 0 {
 		t.Fatal("not extended after a busy time")
 	}
-	doSync(t, l)
-	put(t, l, batchSpec{size: 1000})
-	doSync(t, l)
-	l.Calm()
-	if ahead() != 0 {
-		t.Fatalf("%d bytes ahead of a quiet log", ahead())
-	}
-	put(t, l, batchSpec{size: 10_000})
-	if ahead() != 0 {
-		t.Fatal("extended after a quiet time")
+	for _, quiet := range []func(){
+		func() { put(t, l, batchSpec{size: 1000}); doSync(t, l) }, // little between two syncs
+		func() {}, // nothing since the last
+	} {
+		for range 3 {
+			put(t, l, batchSpec{size: 10_000})
+		}
+		doSync(t, l)
+		quiet()
+		l.Calm()
+		if ahead() != 0 {
+			t.Fatalf("%d bytes ahead of a quiet log", ahead())
+		}
+		put(t, l, batchSpec{size: 10_000})
+		if ahead() != 0 {
+			t.Fatal("extended after a quiet time")
+		}
 	}
 }
