@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"time"
 )
 
 const (
@@ -18,9 +19,12 @@ const (
 	aheadBytes = 64 << 10
 	// minFrameBytes is the shortest header: key, version, correlation id, null client id.
 	minFrameBytes = 10
-	// shrinkRounds is after how many emptied buffers a large one is given back if none
-	// of the rounds needed a quarter of it.
+	// shrinkRounds and shrinkTime are after how many emptied buffers and how long a large one
+	// is given back if none of the rounds needed a quarter of it. A busy producer's requests
+	// vary by more than that from one moment to the next, and a buffer that grows again is
+	// cleared and copied several times.
 	shrinkRounds = 64
+	shrinkTime   = 10 * time.Second
 )
 
 // frames cuts a byte stream into requests: a 4-byte size, then as many bytes. It holds
@@ -46,6 +50,8 @@ type frames struct {
 
 	full         bool // the last fill left no room: there may be more to take at once
 	peak, rounds int  // largest use of the buffer in this many rounds, for trim
+	// now is Clock.Boot, as the connection knows it; since is when the rounds began.
+	now, since time.Duration
 }
 
 func newFrames(o *Options) frames {
@@ -169,13 +175,13 @@ func (f *frames) filled(n int) {
 // trim gives a large buffer back when the last rounds did without it. The buffer is empty.
 func (f *frames) trim() {
 	f.rounds++
-	if f.rounds < shrinkRounds {
+	if f.rounds < shrinkRounds || f.now-f.since < shrinkTime {
 		return
 	}
 	if len(f.buf) > aheadBytes && f.peak < len(f.buf)/4 {
 		f.buf = make([]byte, max(aheadBytes, len(f.buf)/4))
 	}
-	f.peak, f.rounds = 0, 0
+	f.peak, f.rounds, f.since = 0, 0, f.now
 }
 
 // shrink makes the buffer as small as its content allows: the connection is idle.

@@ -171,6 +171,15 @@ func TestBufferFollowsTheLoad(t *testing.T) {
 	for range 1000 {
 		run(100)
 	}
+	if &fr.buf[0] != kept {
+		t.Error("the buffer was given back at once")
+	}
+	for range 5 { // to a quarter each time
+		fr.now += shrinkTime
+		for range 100 {
+			run(100)
+		}
+	}
 	if len(fr.buf) != aheadBytes {
 		t.Errorf("%d bytes for small requests", len(fr.buf))
 	}

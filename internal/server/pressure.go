@@ -50,6 +50,7 @@ func (c *conn) room() ([]byte, *closing) {
 	if f.allowed > aheadBytes && c.srv.o.Requests.tight() {
 		f.drop()
 	}
+	f.now = c.now
 	buf := f.space()
 	if len(buf) == 0 {
 		// Memory that others may want is not taken for a request that cannot start anyhow.
