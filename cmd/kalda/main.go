@@ -15,6 +15,7 @@ func main() { os.Exit(cli.Main(start)) }
 
 // start runs nodes for the command line.
 func start(ctx context.Context, r cli.StartRequest) (cli.Running, error) {
+	relaxTimers()
 	var k *kalda.Kalda
 	var err error
 	if r.Mode == cli.ModeStart {
