@@ -29,7 +29,10 @@
 //  5. Whoever takes the sending token encodes and writes; the other one leaves the
 //     queue's head alone. Complete only marks and signals, it never writes or blocks; for a
 //     request that is not settled yet it takes no lock.
-//  6. Every request that was parked either has its answer encoded or is told to
+//  6. A handler that answers some Produce requests at once (wire.AtOnce) gets them before they
+//     have a place in the queue, as long as that is empty; they are answered before anything
+//     else starts. See atonce.go.
+//  7. Every request that was parked either has its answer encoded or is told to
 //     Handler.Cancel, never both. Handler.Closed is the last call of a connection.
 //
 // Bounds: request size, answers waiting in memory, unanswered requests, connections, and
