@@ -22,8 +22,12 @@ const (
 
 // relaxTimers gives the threads of the process timerSlack, and so those that they will start.
 // For threads other than its own a process needs CAP_SYS_NICE, as root has; without it
-// little is gained and nothing lost.
+// little is gained and nothing lost. On a single processor the monitor has to be quick: there
+// it is what takes the processor from a goroutine that waits for the disk.
 func relaxTimers() {
+	if runtime.GOMAXPROCS(0) == 1 {
+		return
+	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	now, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0)

@@ -54,6 +54,14 @@ func TestRelaxTimers(t *testing.T) {
 			t.Skipf("this process began with a slack of %d ns", n)
 		}
 	}
+	before := runtime.GOMAXPROCS(1)
+	relaxTimers()
+	for _, n := range slackOf(t) {
+		if n != int(defaultSlack) {
+			t.Errorf("on one processor: a thread with a slack of %d ns", n)
+		}
+	}
+	runtime.GOMAXPROCS(max(before, 2))
 	relaxTimers()
 	for _, n := range slackOf(t) {
 		if n != int(timerSlack) {
