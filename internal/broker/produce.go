@@ -39,6 +39,8 @@ type connState struct {
 	unpacking replica.Unpacking
 	// direct are the requests that Take took since the last Answer; nil for none.
 	direct *directs
+	// notAtOnce is for how many drains Take need not look at requests.
+	notAtOnce int
 	// lost is why a batch that was taken with acks=0 is not in the log.
 	lost atomic.Pointer[error]
 }

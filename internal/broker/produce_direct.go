@@ -36,11 +36,19 @@ type directPart struct {
 	first, last int32
 }
 
+// retryAtOnce is for how many drains a connection's requests are not looked at after one whose
+// ack has to wait: under kalda.flush.policy=commit that are all.
+const retryAtOnce = 64
+
 var directPool = sync.Pool{New: func() any { return new(directs) }}
 
 // Take implements wire.AtOnce.
 func (b *Broker) Take(c *wire.Conn, hd *wire.Header, body []byte) bool {
 	cs := connStateOf(c)
+	if cs.direct == nil && cs.notAtOnce > 0 {
+		cs.notAtOnce--
+		return false
+	}
 	req := &cs.req
 	if !req.DecodeSmall(hd.Version, body) || req.Acks != 1 && req.Acks != -1 || cs.lost.Load() != nil {
 		return false
@@ -49,6 +57,10 @@ func (b *Broker) Take(c *wire.Conn, hd *wire.Header, body []byte) bool {
 	q := &t.Partitions[0]
 	part, err := b.partition(hd.Version, t, q.Index)
 	if err != nil || meta.IsInternal(part.TP.Topic) {
+		return false
+	}
+	if !part.AtOnce(req.Acks) {
+		cs.notAtOnce = retryAtOnce
 		return false
 	}
 	if _, err := checkForm(hd.Version, q.Records, part.TP); err != nil {
@@ -87,12 +99,13 @@ func (b *Broker) Answer(c *wire.Conn, out []byte) []byte {
 	cs := connStateOf(c)
 	d := cs.direct
 	cs.direct, cs.nowMs = nil, 0
+	cs.req.Trim()
 	for i := range d.parts {
 		p := &d.parts[i]
 		p.part.AppendAll(d.batches, p.first)
 	}
+	replica.Wait(d.batches)
 	for i := range d.batches {
-		d.batches[i].Wait()
 		out = b.appendDirect(out, c, &d.asks[i], &d.batches[i])
 	}
 	clear(d.batches)

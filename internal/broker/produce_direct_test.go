@@ -290,3 +290,53 @@ func TestDirectAllocatesNothing(t *testing.T) {
 		}
 	}
 }
+
+// Between requests nothing keeps the connection's read buffer, whichever way they went.
+func TestReadBufferIsLetGo(t *testing.T) {
+	for name, ask := range map[string]func(b *bench, a askFor){
+		"Take":   func(b *bench, a askFor) { b.taken(t, a, 1, nil) },
+		"Handle": func(b *bench, a askFor) { b.handled(t, a, 1, nil) },
+	} {
+		b := newBench(t, 1)
+		ask(b, askFor{version: 13, acks: 1, records: batchWith(t, -1, 0)})
+		req := &connStateOf(b.conn).req
+		for _, topic := range req.Topics[:cap(req.Topics)] {
+			if topic.Name != nil || topic.Partitions != nil {
+				t.Errorf("%s: %+v", name, topic)
+			}
+		}
+	}
+}
+
+// Where acks wait, requests are not looked at twice each time; where they do not any more, that
+// is found out soon.
+func TestTakeGivesUpForAWhile(t *testing.T) {
+	b := newBench(t, 1)
+	policy := func(revision int64, policy string) {
+		im := meta.EmptyImage()
+		im.Revision = revision
+		topic := *b.im.Topics[b.name]
+		st := *topic.Partitions[0]
+		st.FlushPolicy, st.PartitionEpoch = policy, model.PartitionEpoch(revision)
+		topic.Partitions = []*meta.PartitionState{&st}
+		im.Topics[b.name], im.TopicsByID[b.id] = &topic, &topic
+		b.b.o.Replicas.Apply(im)
+	}
+	take := func() bool {
+		return b.b.Take(b.conn, &wire.Header{Version: 9}, b.bodyOf(askFor{9, 1, 0, batchWith(t, -1, 0)}, nil))
+	}
+	policy(2, "commit")
+	if take() {
+		t.Fatal("taken under commit")
+	}
+	policy(3, "os")
+	for i := range retryAtOnce {
+		if take() {
+			t.Fatalf("looked at again after %d requests", i)
+		}
+	}
+	if !take() || !take() {
+		t.Fatal("not looked at again")
+	}
+	b.b.Answer(b.conn, nil)
+}

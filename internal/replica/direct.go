@@ -36,7 +36,7 @@ const (
 	atOnceAll                // acks=-1
 )
 
-// lateWait bounds Direct.Wait.
+// lateWait bounds Wait.
 const lateWait = time.Second
 
 // hintLocked keeps atOnce in step with role and policy.
@@ -51,21 +51,27 @@ func (p *Partition) hintLocked() {
 	p.atOnce.Store(hint)
 }
 
-// Takes says whether AppendAll may have the batch b of a producer: its ack, most likely, needs
-// nothing but the write, and it is valid and stored as it is. Then the time is stamped into it
-// where the broker sets it. All else is left to Append, errors with it; b is as it was.
-func (p *Partition) Takes(b []byte, nowMs int64, acks int16) bool {
+// AtOnce says whether such acks come with the write, as far as a look without the lock can tell.
+func (p *Partition) AtOnce(acks int16) bool {
 	want := uint32(atOnceLeader)
 	if acks == -1 {
 		want = atOnceAll
 	}
+	n := p.settings.Load().FlushMessages
+	return p.atOnce.Load()&want != 0 && (n <= 0 || n == math.MaxInt64)
+}
+
+// Takes says whether AppendAll may have the batch b of a producer: its ack, most likely, needs
+// nothing but the write, and it is valid and stored as it is. Then the time is stamped into it
+// where the broker sets it. All else is left to Append, errors with it; b is as it was.
+func (p *Partition) Takes(b []byte, nowMs int64, acks int16) bool {
 	s := p.settings.Load()
-	if p.atOnce.Load()&want == 0 || s.FlushMessages > 0 && s.FlushMessages != math.MaxInt64 || !s.Target.Takes(b) {
+	if !p.AtOnce(acks) || !s.Target.Takes(b) {
 		return false
 	}
 	v := s.Validate
 	v.Now = nowMs
-	if record.Validate(b, v) != nil || v.RequireKeys && record.Batch(b).Codec() != record.None {
+	if v.RequireKeys && record.Batch(b).Codec() != record.None || record.Validate(b, v) != nil {
 		return false
 	}
 	if v.LogAppendTime {
@@ -78,13 +84,12 @@ func (p *Partition) Takes(b []byte, nowMs int64, acks int16) bool {
 // them into the file with one write at most. Then At and Err are set, but for batches that
 // Wait is to be called for.
 func (p *Partition) AppendAll(all []Direct, first int32) {
-	byBroker := p.settings.Load().Validate.LogAppendTime
 	p.mu.Lock()
-	p.appendAllLocked(all, first, byBroker)
+	p.appendAllLocked(all, first)
 	p.mu.Unlock()
 }
 
-func (p *Partition) appendAllLocked(all []Direct, first int32, byBroker bool) {
+func (p *Partition) appendAllLocked(all []Direct, first int32) {
 	through := !p.mu.commit
 	for i := first; i >= 0; i = all[i].Next {
 		d := &all[i]
@@ -96,15 +101,20 @@ func (p *Partition) appendAllLocked(all []Direct, first int32, byBroker bool) {
 			}
 			continue
 		}
-		d.At, d.Err, d.end = p.appendedLocked(&r, byBroker), nil, r.LastOffset+1
+		d.At, d.Err, d.end = p.appendedLocked(&r, record.Batch(d.Records).Attributes()&record.AttrLogAppendTime != 0), nil, r.LastOffset+1
 	}
 	err := p.writeLocked()
 	if err != nil {
 		lose(all, first, -1, p.mu.log.EndOffset(), err)
 	}
+	broken := p.unusableLocked()
 	acked, committed := p.mu.state.AckPos(), p.mu.state.HighWatermark()
 	for i := first; i >= 0; i = all[i].Next {
 		if d := &all[i]; d.Err == nil && (d.Acks == -1 || acked < d.end) && committed < d.end {
+			if broken != nil {
+				d.Err = broken // in the file, but nobody vouches for it any more
+				continue
+			}
 			p.lateLocked(d)
 		}
 	}
@@ -138,18 +148,35 @@ type lateAck chan error
 // Acked implements Waiter. It is called once.
 func (a lateAck) Acked(_ int32, _ uint32, err error) { a <- err }
 
-// Wait waits for the ack of a batch that was to have it at once and did not, which is seldom:
-// a second at most, then Err is REQUEST_TIMED_OUT. For all others it returns at once.
-func (d *Direct) Wait() {
-	if d.late == nil {
-		return
+// Wait waits for the acks of batches that were to have them at once and did not, which is
+// seldom: a second at most for all, then Err is REQUEST_TIMED_OUT.
+func Wait(all []Direct) {
+	var over <-chan time.Time
+	timedOut := false
+	for i := range all {
+		d := &all[i]
+		if d.late == nil {
+			continue
+		}
+		if over == nil {
+			t := time.NewTimer(lateWait)
+			defer t.Stop()
+			over = t.C
+		}
+		select {
+		case d.Err = <-d.late:
+		default:
+			if !timedOut {
+				select {
+				case d.Err = <-d.late:
+				case <-over:
+					timedOut = true
+				}
+			}
+			if timedOut {
+				d.Err = kerr.RequestTimedOut
+			}
+		}
+		d.late = nil
 	}
-	t := time.NewTimer(lateWait)
-	defer t.Stop()
-	select {
-	case d.Err = <-d.late:
-	case <-t.C:
-		d.Err = kerr.RequestTimedOut
-	}
-	d.late = nil
 }

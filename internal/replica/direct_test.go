@@ -28,8 +28,8 @@ func direct(acks int16, batches ...[]byte) []Direct {
 // outcome says where batches went, or with what code they failed.
 func outcome(all []Direct) string {
 	s := ""
+	Wait(all)
 	for i := range all {
-		all[i].Wait()
 		if all[i].Err != nil {
 			s += fmt.Sprintf("!%d ", kerr.Code(all[i].Err))
 		} else {
@@ -230,10 +230,11 @@ func TestDirectThatHasToWait(t *testing.T) {
 		st = alone("os")
 		st.PartitionEpoch, st.ISR, st.Replicas = 3, append(st.ISR, model.Pair{ID: 2, Epoch: 20}), []model.BrokerID{1, 2}
 		b.apply(st)
-		all = direct(-1, someBatch(t, 1))
+		all = direct(-1, someBatch(t, 1), someBatch(t, 1), someBatch(t, 1))
+		all[1].Acks = 1
 		p.AppendAll(all, 0)
 		began := time.Now()
-		if got, want := outcome(all), fmt.Sprintf("!%d ", kerr.RequestTimedOut.Code); got != want || time.Since(began) != lateWait {
+		if got, want := outcome(all), fmt.Sprintf("!%d 3 !%d ", kerr.RequestTimedOut.Code, kerr.RequestTimedOut.Code); got != want || time.Since(began) != lateWait {
 			t.Fatalf("%q after %v, want %q", got, time.Since(began), want)
 		}
 		cancel()
@@ -266,5 +267,43 @@ func TestDirectAllocatesNothing(t *testing.T) {
 	// The memory disk grows its file now and then; the rest must be nothing.
 	if n := testing.AllocsPerRun(1000, step); n >= 1 {
 		t.Errorf("%v allocations for two batches", n)
+	}
+}
+
+// A log that breaks for good within a list takes all of it along, at once: what is in the file
+// already is not vouched for any more.
+func TestAppendAllBreaksTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		_ = b.m.Close()
+		faults := vfs.NewFaults(b.disk)
+		b.fs = faults
+		b.open()
+		p := b.apply(alone("os"))
+		boom := errors.New("broken")
+		faults.Add(vfs.Rule{Op: vfs.OpWriteAt, Path: "*.log", Skip: 2, Times: 1, Short: 50, Err: boom})
+		faults.Add(vfs.Rule{Op: vfs.OpTruncate, Path: "*.log", Times: 1, Err: boom})
+		all := direct(1, someBatch(t, 1), largeBatch(t), someBatch(t, 1))
+		began := time.Now()
+		p.AppendAll(all, 0)
+		code := kerr.KafkaStorageError.Code
+		if got, want := outcome(all), fmt.Sprintf("!%d !%d !%d ", code, code, code); got != want || time.Now() != began {
+			t.Errorf("%q after %v, want %q at once", got, time.Since(began), want)
+		}
+		_ = b.m.Close()
+	})
+}
+
+// A log that is on the disk when it is opened is none of the background flush's business.
+func TestFlushedLogIsNotNoted(t *testing.T) {
+	b := newBench(t)
+	p := b.apply(alone("os"))
+	p.AppendAll(direct(1, someBatch(t, 1)), 0)
+	if err := b.m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b.open()
+	if p = b.apply(alone("os")); p.mu.unsynced {
+		t.Errorf("noted, though flushed %d of %d", p.mu.log.FlushedOffset(), p.mu.log.EndOffset())
 	}
 }

@@ -94,7 +94,7 @@ func (m *Manager) opened(o *opening) {
 	}
 	p := &Partition{TP: o.tp, ID: o.id, m: m, dir: o.dir, name: []byte(o.tp.Topic), recoveredHW: o.rec.HighWatermark}
 	p.settings.Store(o.settings)
-	p.mu.log = o.log
+	p.mu.log, p.mu.noted = o.log, o.log.FlushedOffset()
 	m.mu.Lock()
 	m.mu.byID[o.id] = p
 	m.mu.Unlock()

@@ -25,8 +25,8 @@ func (c *conn) takeNow(hd *wire.Header, body []byte) bool {
 		return false
 	}
 	c.requests++
-	if c.taken++; c.taken == maxTaken {
-		c.answerTaken()
+	if c.taken++; c.taken >= min(maxTaken, c.srv.o.MaxPending) {
+		c.answerTaken(false)
 		c.queue.Lock()
 		c.clear = c.queue.clear()
 		c.queue.Unlock()
@@ -34,8 +34,9 @@ func (c *conn) takeNow(hd *wire.Header, body []byte) bool {
 	return true
 }
 
-// answerTaken has the requests that were taken written, and sends their answers.
-func (c *conn) answerTaken() {
+// answerTaken has the requests that were taken written, and sends their answers. last says
+// that no other request lies in the read buffer.
+func (c *conn) answerTaken(last bool) {
 	if c.taken == 0 {
 		return
 	}
@@ -43,7 +44,7 @@ func (c *conn) answerTaken() {
 	pack := packs.Get().(*[packBytes]byte)
 	defer packs.Put(pack)
 	out := c.srv.atOnce.Answer(&c.wc, pack[:0])
-	if c.holds() {
+	if last && c.holds() {
 		c.yieldInput()
 	}
 	written, err := c.writeVec(append(c.send.vec[:0], out))

@@ -2,10 +2,13 @@ package server
 
 import (
 	"io"
+	"net"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/kalda-io/kalda/internal/wire"
 )
 
 // takes is a rig whose handler answers at once, with pad bytes each, over a network that
@@ -92,4 +95,38 @@ func TestTakenRequestsAreCounted(t *testing.T) {
 			t.Fatalf("%+v", st)
 		}
 	})
+}
+
+// seesHandle calls see for each request that goes through Handle.
+type seesHandle struct {
+	*atOnce
+	see func()
+}
+
+func (h *seesHandle) Handle(*wire.Pending) wire.Outcome { h.see(); return wire.Done }
+
+// While another request lies in the read buffer its memory stays accounted for, though those
+// before it are answered and memory is short.
+func TestReadBufferCountsToTheEnd(t *testing.T) {
+	h := &seesHandle{atOnce: &atOnce{scripted: newScripted()}}
+	r := newRigOf(t, h.scripted, Options{Handler: h, Requests: NewBudget(1536 << 10)}, 1<<20)
+	defer r.stop()
+	client, end := net.Pipe()
+	go func() { _, _ = io.Copy(io.Discard, client) }()
+	c := newConn(r.s, end, "test")
+	if !c.mem.tryTake(1<<20 - aheadBytes) {
+		t.Fatal("no memory")
+	}
+	c.frames.buf, c.frames.allowed = make([]byte, 1<<20), 1<<20
+	c.frames.filled(copy(c.frames.buf, append(request("produce", 1, "take"), request("metadata", 2, "done")...)))
+	c.clear = true
+	seen := false
+	h.see = func() { seen = c.mem.holds() > 0 }
+	if why := c.drain(); why != nil || !seen {
+		t.Errorf("%v; the buffer of a request that runs is accounted for: %v", why, seen)
+	}
+	if n := c.mem.holds(); n != 0 {
+		t.Errorf("%d bytes held after the drain, though memory is short", n)
+	}
+	end.Close()
 }

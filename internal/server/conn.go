@@ -71,6 +71,7 @@ func newConn(s *Server, nc net.Conn, source string) *conn {
 	}
 	c.queue.readerWake.L = &c.queue
 	c.queue.writerWake.L = &c.queue
+	c.frames.since = c.now
 	c.queue.active = c.now
 	c.queue.output = s.o.Answers
 	c.mem.b = s.o.Requests

@@ -88,7 +88,7 @@ func (o *opened) drop(q *queue) {
 // drain runs every complete request in the buffer and sends the answers that are ready.
 func (c *conn) drain() *closing {
 	why := c.runAll()
-	c.answerTaken()
+	c.answerTaken(true)
 	if why != nil {
 		return why
 	}
@@ -134,7 +134,7 @@ func (c *conn) runAll() *closing {
 			continue
 		}
 		// Nothing overtakes it, and it overtakes nothing.
-		c.answerTaken()
+		c.answerTaken(false)
 		c.clear = false
 		s, why := c.start(produce, len(frame))
 		if why != nil {

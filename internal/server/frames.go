@@ -19,12 +19,10 @@ const (
 	aheadBytes = 64 << 10
 	// minFrameBytes is the shortest header: key, version, correlation id, null client id.
 	minFrameBytes = 10
-	// shrinkRounds and shrinkTime are after how many emptied buffers and how long a large one
-	// is given back if none of the rounds needed a quarter of it. A busy producer's requests
-	// vary by more than that from one moment to the next, and a buffer that grows again is
-	// cleared and copied several times.
-	shrinkRounds = 64
-	shrinkTime   = 10 * time.Second
+	// shrinkTime is after how long a large buffer is given back if no request needed a quarter
+	// of it. A busy producer's requests vary by more than that from one moment to the next, and
+	// a buffer that grows again is cleared and copied several times.
+	shrinkTime = 10 * time.Second
 )
 
 // frames cuts a byte stream into requests: a 4-byte size, then as many bytes. It holds
@@ -48,10 +46,11 @@ type frames struct {
 	// connection took from the budget beyond that.
 	allowed int
 
-	full         bool // the last fill left no room: there may be more to take at once
-	peak, rounds int  // largest use of the buffer in this many rounds, for trim
-	// now is Clock.Boot, as the connection knows it; since is when the rounds began.
-	now, since time.Duration
+	full bool // the last fill left no room: there may be more to take at once
+	// peak is the largest use of the buffer since then, for trim; now is the same clock
+	// (Clock.Boot), as the connection knows it.
+	peak       int
+	since, now time.Duration
 }
 
 func newFrames(o *Options) frames {
@@ -172,16 +171,19 @@ func (f *frames) filled(n int) {
 	f.full = f.w == len(f.buf)
 }
 
-// trim gives a large buffer back when the last rounds did without it. The buffer is empty.
+// trim gives a large buffer back when the last requests did without it. The buffer is empty.
 func (f *frames) trim() {
-	f.rounds++
-	if f.rounds < shrinkRounds || f.now-f.since < shrinkTime {
+	if f.now-f.since < shrinkTime {
 		return
 	}
-	if len(f.buf) > aheadBytes && f.peak < len(f.buf)/4 {
-		f.buf = make([]byte, max(aheadBytes, len(f.buf)/4))
+	size := len(f.buf)
+	for size > aheadBytes && f.peak < size/4 {
+		size = max(aheadBytes, size/4)
 	}
-	f.peak, f.rounds, f.since = 0, 0, f.now
+	if size < len(f.buf) {
+		f.buf = make([]byte, size)
+	}
+	f.peak, f.since = 0, f.now
 }
 
 // shrink makes the buffer as small as its content allows: the connection is idle.

@@ -271,7 +271,8 @@ func TestExtendGoesOnAfterASync(t *testing.T) {
 	}
 	for _, quiet := range []func(){
 		func() { put(t, l, batchSpec{size: 1000}); doSync(t, l) }, // little between two syncs
-		func() {}, // nothing since the last
+		func() {},           // nothing since the last
+		func() { l.Idle() }, // and given up
 	} {
 		for range 3 {
 			put(t, l, batchSpec{size: 10_000})

@@ -256,7 +256,7 @@ func (l *Log) ExpireProducers(nowMs int64) int {
 func (l *Log) Idle() {
 	l.recent, l.lately = nil, nil
 	if l.failed == nil {
-		l.small, l.large = 0, 0
+		l.small, l.large, l.busy = 0, 0, false
 		_ = l.settle() // zeros that stay cost a little room; a close or a roll cuts them
 	}
 	for _, s := range l.segs {

@@ -218,8 +218,11 @@ func (l *Log) countSync() {
 // Calm tells that the log was used of late, but perhaps not written; the owner calls it
 // now and then. Zeros without a write since the last sync are given up, and the mapping with them.
 func (l *Log) Calm() {
-	if s := l.active(); l.failed == nil && l.small <= 0 && l.large == 0 && s.ahead > s.size {
-		l.busy = false
+	if l.failed != nil || l.small > 0 || l.large != 0 {
+		return
+	}
+	l.busy = false
+	if s := l.active(); s.ahead > s.size {
 		_ = l.settle() // zeros that stay cost a little room; a close or a roll cuts them
 	}
 }

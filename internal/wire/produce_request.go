@@ -165,9 +165,11 @@ func (r *ProduceRequest) decode(version int16, body []byte) error {
 	return nil
 }
 
-// Trim gives back the room that an outsized request needed. The topics must not be used
-// any more.
+// Trim lets go of the body, and gives back the room that an outsized request needed. The
+// topics must not be used any more.
 func (r *ProduceRequest) Trim() {
+	clear(r.Topics)
+	clear(r.partitions)
 	if cap(r.Topics) > keepElements || cap(r.partitions) > keepElements {
 		r.Topics, r.partitions = nil, nil
 	}
