@@ -188,11 +188,7 @@ func ackedSurvives(t *testing.T, lie bool, kept model.Offset) {
 // and nothing is taken any more.
 func TestFailedJournalSync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
-		_ = b.m.Close()
-		faults := vfs.NewFaults(b.disk)
-		b.fs = faults
-		b.open()
+		b, faults := newFaultyBench(t)
 		parts := b.topic(2, "commit")
 		faults.Add(vfs.Rule{Op: vfs.OpDatasync, Path: "*.journal", Times: 1, Err: errors.New("disk on fire")})
 		stop := b.run()

@@ -177,11 +177,7 @@ func TestAppendAllFailedWrite(t *testing.T) {
 		}, 3, fmt.Sprintf("0 1 !%d ", code), "2 "},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			b := newBench(t)
-			_ = b.m.Close()
-			faults := vfs.NewFaults(b.disk)
-			b.fs = faults
-			b.open()
+			b, faults := newFaultyBench(t)
 			p := b.apply(alone("os"))
 			faults.Add(vfs.Rule{Op: vfs.OpWriteAt, Path: "*.log", Skip: c.fails - 1, Times: 1, Short: 50, Err: errors.New("no space left on device")})
 			all := direct(1, c.batches(t)...)
@@ -274,11 +270,7 @@ func TestDirectAllocatesNothing(t *testing.T) {
 // already is not vouched for any more.
 func TestAppendAllBreaksTheLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
-		_ = b.m.Close()
-		faults := vfs.NewFaults(b.disk)
-		b.fs = faults
-		b.open()
+		b, faults := newFaultyBench(t)
 		p := b.apply(alone("os"))
 		boom := errors.New("broken")
 		faults.Add(vfs.Rule{Op: vfs.OpWriteAt, Path: "*.log", Skip: 2, Times: 1, Short: 50, Err: boom})

@@ -44,11 +44,7 @@ func TestParkedFetchHearsOfTheEnd(t *testing.T) {
 	}
 	for name, f := range leave {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t)
-			_ = b.m.Close()
-			faults := vfs.NewFaults(b.disk)
-			b.fs = faults
-			b.open()
+			b, faults := newFaultyBench(t)
 			p := b.apply(alone("os"))
 			if _, err := b.append(p, 0, nil, 0); err != nil {
 				t.Fatal(err)
@@ -102,11 +98,7 @@ func TestNewEpochOfTheSameLeader(t *testing.T) {
 
 // A failed write is heard by all whose batches it held, and later writers are not.
 func TestFailedWriteTellsWhoWaits(t *testing.T) {
-	b := newBench(t)
-	_ = b.m.Close()
-	faults := vfs.NewFaults(b.disk)
-	b.fs = faults
-	b.open()
+	b, faults := newFaultyBench(t)
 	p := b.apply(alone("os"))
 	var w acks
 	for slot, ackOf := range []int16{1, -1} {

@@ -51,6 +51,16 @@ func newBench(t testing.TB) *bench {
 	return b
 }
 
+// newFaultyBench is newBench on a disk whose operations can be made to fail.
+func newFaultyBench(t testing.TB) (*bench, *vfs.Faults) {
+	b := newBench(t)
+	_ = b.m.Close()
+	faults := vfs.NewFaults(b.disk)
+	b.fs = faults
+	b.open()
+	return b, faults
+}
+
 func (b *bench) open() {
 	b.t.Helper()
 	d, err := storage.OpenDir(b.fs, "/data", storage.DirOptions{ClusterID: "c", NodeID: 1, BootID: "boot"})

@@ -27,11 +27,7 @@ func TestFailedWriteInAppendTellsWhoStaged(t *testing.T) {
 	for _, policy := range []string{"os", "commit"} {
 		for _, ackOf := range []int16{1, -1} {
 			t.Run(fmt.Sprint(policy, ackOf), func(t *testing.T) {
-				b := newBench(t)
-				_ = b.m.Close()
-				faults := vfs.NewFaults(b.disk)
-				b.fs = faults
-				b.open()
+				b, faults := newFaultyBench(t)
 				p := b.apply(alone(policy))
 				var w acks
 				if _, err := b.append(p, ackOf, &w, 0); err != nil {

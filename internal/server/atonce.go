@@ -19,9 +19,9 @@ func (q *queue) clear() bool {
 	return q.n == 0 && !q.sending && q.broken == nil && !q.stopping
 }
 
-// takeNow hands a request to the handler, if it may be answered at once.
+// takeNow offers a request to the handler, to be answered at once. c.clear must hold.
 func (c *conn) takeNow(hd *wire.Header, body []byte) bool {
-	if !c.clear || !c.srv.atOnce.Take(&c.wc, hd, body) {
+	if !c.srv.atOnce.Take(&c.wc, hd, body) {
 		return false
 	}
 	c.requests++

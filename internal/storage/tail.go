@@ -48,7 +48,8 @@ const (
 	// mapRetry is after how many more small writes a mapping that failed is tried again.
 	mapRetry = 4096
 	// defaultExtendAfter is how much a log takes in larger writes between two syncs, or since
-	// the last one, before it is extended: a sync then writes one zero for sixteen bytes of the log at most.
+	// the last one, before it is extended: a sync then writes one zero for sixteen bytes of the
+	// log at most.
 	defaultExtendAfter = 1 << 20
 	// zeroedBytes is the piece of a file of which a write leaves no part untouched.
 	zeroedBytes = 64 << 10
@@ -94,8 +95,8 @@ func (l *Log) put(s *segment, h *handle, b []byte) error {
 
 func roundUp(n, step int64) int64 { return (n + step - 1) / step * step }
 
-// extend makes the file reach to, and beyond it to the next multiple of extendSteps AheadBytes. Without
-// that put writes as ever, so false is no error.
+// extend makes the file reach to, and beyond it to the next multiple of extendSteps
+// AheadBytes. Without that put writes as ever, so false is no error.
 func (l *Log) extend(s *segment, h *handle, x vfs.Extender, to int64) bool {
 	if to <= s.ahead {
 		return true
